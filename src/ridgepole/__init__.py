@@ -1,0 +1,1 @@
+"""Ridgepole runs deep-learning experiments as pipelines."""

@@ -1,0 +1,218 @@
+"""Every error that Ridgepole raises on purpose.
+
+```
+RidgepoleError
+├── ConfigError                  the pipeline's description is wrong; `.problems` lists every place
+├── LifecycleError               an illegal move, such as initialising twice        (RuntimeError)
+├── ValidationFailed             several permanences failed `validate`              (ExceptionGroup)
+├── MissingExtraError            an optional package is not installed               (ImportError)
+├── PermanenceNotFoundError      nothing of that name or type was declared          (LookupError)
+├── RunDirError                  a run directory can't be made, found or read       (OSError)
+├── LogWriteError                a record did not reach the operating system        (OSError)
+├── ProgressNoMatch              no bar fits a decorated function's name            (RuntimeError)
+└── VRAMUsageError               every device is too full; `.devices` has the table (RuntimeError)
+    └── DeviceWaitTimeout        ... and stayed so for as long as `wait` allowed    (TimeoutError)
+
+KeyboardInterrupt
+└── StopRequested                a signal asked the run to stop at a tick
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class RidgepoleError(Exception):
+    """Root of all errors that Ridgepole raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a text that the user wrote.
+
+    Attributes:
+        file: The file's path as the user would type it, or a name such as `-s` for the command line.
+        line: Line, counted from 1; 0 where the place is the file as a whole.
+        column: Column in characters, counted from 1.
+        text: The whole line, without its line break.
+        width: How many characters the caret line marks, at least 1.
+    """
+
+    file: str
+    line: int = 0
+    column: int = 1
+    text: str = ""
+    width: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or doubtful, in a pipeline's description.
+
+    Attributes:
+        message: What is wrong, in one sentence without a full stop.
+        place: Where it stands; None where no place can be named.
+        hint: What to do about it, such as "did you mean 'width'?".
+        detail: More lines to show below, such as the traceback of a user module that failed to import.
+        severity: An `"error"` stops the run; a `"warning"` is only shown.
+    """
+
+    message: str
+    place: Place | None = None
+    hint: str = ""
+    detail: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+    def render(self) -> str:
+        """The problem as a compiler would print it: place, message, the line, a caret, the hint."""
+        head = f"{self.place}: " if self.place else ""
+        lines = [f"{head}{self.severity}: {self.message}"]
+        if self.place and self.place.line:
+            number = f"{self.place.line:>5}"
+            # A tab keeps its width in the caret line only if it stands there as a tab too.
+            shown, start = _window(self.place.text, self.place.column - 1)
+            pad = "".join("\t" if char == "\t" else " " for char in shown[:start])
+            caret = "^" * max(1, min(self.place.width, len(shown) - start))
+            lines.append(f"{number} | {shown}")
+            lines.append(f"      | {pad}{caret}{' ' + self.hint if self.hint else ''}")
+        elif self.hint:
+            lines.append(f"      = {self.hint}")
+        lines.extend(f"      {line}" for line in self.detail.splitlines())
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The problem as plain JSON values, for `ridgepole check --json`."""
+        place = self.place
+        return {
+            "severity": self.severity,
+            "message": self.message,
+            "file": place.file if place else None,
+            "line": place.line if place else None,
+            "column": place.column if place else None,
+            "hint": self.hint,
+            "detail": self.detail,
+        }
+
+
+def _window(text: str, start: int, width: int = 160) -> tuple[str, int]:
+    """Cuts a very long line to the part around `start`, so that an error never floods the terminal."""
+    if len(text) <= width:
+        return text, min(start, len(text))
+    begin = max(0, min(start - width // 3, len(text) - width))
+    head, tail = ("…" if begin else ""), ("…" if begin + width < len(text) else "")
+    return f"{head}{text[begin : begin + width]}{tail}", start - begin + len(head)
+
+
+class ConfigError(RidgepoleError):
+    """The description of a pipeline is wrong. Holds every problem found, not only the first.
+
+    Attributes:
+        problems: All problems, warnings included, in the order of their places.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(problem.render() for problem in self.problems))
+
+
+class LifecycleError(RidgepoleError, RuntimeError):
+    """A permanence was asked for a move that its state does not allow."""
+
+
+class ValidationFailed(RidgepoleError, ExceptionGroup[Exception]):  # noqa: N818 - reads as what happened
+    """Several permanences failed `validate`; one failure alone is raised as it is."""
+
+
+class MissingExtraError(RidgepoleError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: What could not be imported.
+        extra: The extra of Ridgepole that brings it.
+        wanted_by: What needs it, such as `"TensorBoardLogger"`.
+    """
+
+    def __init__(self, package: str, extra: str, wanted_by: str) -> None:
+        super().__init__(f"{wanted_by} needs {package}, which is not installed: pip install 'ridgepole[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class PermanenceNotFoundError(RidgepoleError, LookupError):
+    """A process or permanence asked for a permanence that this run does not have."""
+
+
+class RunDirError(RidgepoleError, OSError):
+    """A run directory can't be made, found, read, or is written by a newer Ridgepole."""
+
+
+class LogWriteError(RidgepoleError, OSError):
+    """A record did not reach the operating system; the logger's step has not moved."""
+
+
+class ProgressNoMatch(RidgepoleError, RuntimeError):  # noqa: N818 - the name is part of the public interface
+    """No progress bar fits the name that a decorated function was given."""
+
+
+class VRAMUsageError(RidgepoleError, RuntimeError):
+    """Every device is used by more than the permitted share of its memory.
+
+    Attributes:
+        devices: What was seen of every device, one mapping each, as in `Device.get_state()`.
+    """
+
+    def __init__(self, message: str, devices: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.devices: list[dict[str, Any]] = list(devices)
+
+
+class DeviceWaitTimeout(VRAMUsageError, TimeoutError):  # noqa: N818 - the name is part of the public interface
+    """No device became free within the time that `wait` allowed."""
+
+
+class StopRequested(KeyboardInterrupt):
+    """A signal asked the run to stop. Raised in the main thread at a tick, or at once at the second signal.
+
+    Attributes:
+        signal_name: Such as `"SIGTERM"`.
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM, 75 for SIGUSR1.
+    """
+
+    def __init__(self, signal_name: str, exit_code: int) -> None:
+        super().__init__(f"stopped by {signal_name}")
+        self.signal_name = signal_name
+        self.exit_code = exit_code
+
+
+def join_errors(errors: Sequence[BaseException], message: str) -> BaseException:
+    """One error for several: itself where it is alone, else a group with the first cause first.
+
+    Args:
+        errors: At least one error, in the order in which they happened.
+        message: What the group says of itself.
+
+    Returns:
+        The only error unchanged, an `ExceptionGroup` where every member is an `Exception`,
+        else a `BaseExceptionGroup`.
+    """
+    if len(errors) == 1:
+        return errors[0]
+    return BaseExceptionGroup(message, list(errors))
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A hint that names the nearest candidates, or an empty text where none is near."""
+    import difflib
+
+    names = sorted(set(candidates))
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    if not near:
+        folded = {name.casefold(): name for name in names}
+        near = [folded[word.casefold()]] if word.casefold() in folded else []
+    return f"did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

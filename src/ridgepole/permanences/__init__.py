@@ -1,0 +1,50 @@
+"""The permanences that come with Ridgepole, resolved when first asked for (PEP 562)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ridgepole.permanence import Permanence as Permanence
+    from ridgepole.permanences.device import Device as Device
+    from ridgepole.permanences.loggers.base import BaseLoggerManager as BaseLoggerManager
+    from ridgepole.permanences.loggers.basic import BasicLogger as BasicLogger
+    from ridgepole.permanences.loggers.group import LoggerGroup as LoggerGroup
+    from ridgepole.permanences.loggers.group import NullLogger as NullLogger
+    from ridgepole.permanences.progress import NullProgressManager as NullProgressManager
+    from ridgepole.permanences.progress import ProgressManager as ProgressManager
+
+_HOMES = {
+    "Permanence": "ridgepole.permanence",
+    "Device": "ridgepole.permanences.device",
+    "BaseLoggerManager": "ridgepole.permanences.loggers.base",
+    "BasicLogger": "ridgepole.permanences.loggers.basic",
+    "LoggerGroup": "ridgepole.permanences.loggers.group",
+    "NullLogger": "ridgepole.permanences.loggers.group",
+    "ProgressManager": "ridgepole.permanences.progress",
+    "NullProgressManager": "ridgepole.permanences.progress",
+}
+
+__all__ = [
+    "BaseLoggerManager",
+    "BasicLogger",
+    "Device",
+    "LoggerGroup",
+    "NullLogger",
+    "NullProgressManager",
+    "Permanence",
+    "ProgressManager",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
