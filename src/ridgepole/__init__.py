@@ -1,1 +1,89 @@
-"""Ridgepole runs deep-learning experiments as pipelines."""
+"""Ridgepole runs deep-learning experiments as pipelines.
+
+Processes do the work, permanences hold it up, one TOML file declares both. Names are resolved when first asked for
+(PEP 562): importing this package imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ridgepole.errors import ConfigError as ConfigError
+    from ridgepole.errors import DeviceWaitTimeout as DeviceWaitTimeout
+    from ridgepole.errors import LifecycleError as LifecycleError
+    from ridgepole.errors import LogWriteError as LogWriteError
+    from ridgepole.errors import MissingExtraError as MissingExtraError
+    from ridgepole.errors import PermanenceNotFoundError as PermanenceNotFoundError
+    from ridgepole.errors import ProgressNoMatch as ProgressNoMatch
+    from ridgepole.errors import RidgepoleError as RidgepoleError
+    from ridgepole.errors import RunDirError as RunDirError
+    from ridgepole.errors import StopRequested as StopRequested
+    from ridgepole.errors import ValidationFailed as ValidationFailed
+    from ridgepole.errors import VRAMUsageError as VRAMUsageError
+    from ridgepole.metrics import read_metrics as read_metrics
+    from ridgepole.permanence import Permanence as Permanence
+    from ridgepole.permanences.progress import progress_task as progress_task
+    from ridgepole.permanences.progress import track as track
+    from ridgepole.pipeline.api import Pipeline as Pipeline
+    from ridgepole.processes import PipelineProcess as PipelineProcess
+    from ridgepole.processes import process as process
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigError": "ridgepole.errors",
+    "DeviceWaitTimeout": "ridgepole.errors",
+    "LifecycleError": "ridgepole.errors",
+    "LogWriteError": "ridgepole.errors",
+    "MissingExtraError": "ridgepole.errors",
+    "Permanence": "ridgepole.permanence",
+    "PermanenceNotFoundError": "ridgepole.errors",
+    "Pipeline": "ridgepole.pipeline.api",
+    "PipelineProcess": "ridgepole.processes",
+    "ProgressNoMatch": "ridgepole.errors",
+    "RidgepoleError": "ridgepole.errors",
+    "RunDirError": "ridgepole.errors",
+    "StopRequested": "ridgepole.errors",
+    "VRAMUsageError": "ridgepole.errors",
+    "ValidationFailed": "ridgepole.errors",
+    "process": "ridgepole.processes",
+    "progress_task": "ridgepole.permanences.progress",
+    "read_metrics": "ridgepole.metrics",
+    "track": "ridgepole.permanences.progress",
+}
+
+__all__ = [
+    "ConfigError",
+    "DeviceWaitTimeout",
+    "LifecycleError",
+    "LogWriteError",
+    "MissingExtraError",
+    "Permanence",
+    "PermanenceNotFoundError",
+    "Pipeline",
+    "PipelineProcess",
+    "ProgressNoMatch",
+    "RidgepoleError",
+    "RunDirError",
+    "StopRequested",
+    "VRAMUsageError",
+    "ValidationFailed",
+    "process",
+    "progress_task",
+    "read_metrics",
+    "track",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -10,6 +10,7 @@ RidgepoleError
 ├── RunDirError                  a run directory can't be made, found or read       (OSError)
 ├── LogWriteError                a record did not reach the operating system        (OSError)
 ├── ProgressNoMatch              no bar fits a decorated function's name            (RuntimeError)
+├── DeviceUnavailableError       a device is there, or was, but can't be used       (RuntimeError)
 └── VRAMUsageError               every device is too full; `.devices` has the table (RuntimeError)
     └── DeviceWaitTimeout        ... and stayed so for as long as `wait` allowed    (TimeoutError)
 
@@ -160,6 +161,10 @@ class ProgressNoMatch(RidgepoleError, RuntimeError):  # noqa: N818 - the name is
     """No progress bar fits the name that a decorated function was given."""
 
 
+class DeviceUnavailableError(RidgepoleError, RuntimeError):
+    """A device is there, or was, and can't be used: a driver that doesn't match, a card that was lost or hidden."""
+
+
 class VRAMUsageError(RidgepoleError, RuntimeError):
     """Every device is used by more than the permitted share of its memory.
 
@@ -216,3 +221,40 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
         folded = {name.casefold(): name for name in names}
         near = [folded[word.casefold()]] if word.casefold() in folded else []
     return f"did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+
+
+def add_note_once(error: BaseException, note: str) -> None:
+    """Adds a note that says where an error happened, unless the same note is there already."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback of a user's error without Ridgepole's own frames and those of the import system.
+
+    Args:
+        error: What was raised; causes, contexts and members of groups are treated alike.
+
+    Returns:
+        The text that Python would print. Where nothing but Ridgepole's frames is left, only the last lines.
+    """
+    import importlib
+    import traceback
+    from pathlib import Path
+
+    own = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+
+    def strip(summary: traceback.TracebackException | None) -> None:
+        if summary is None:
+            return
+        kept = [f for f in summary.stack if not f.filename.startswith(own)]
+        summary.stack = traceback.StackSummary.from_list(kept)
+        strip(summary.__cause__)
+        strip(summary.__context__)
+        for member in summary.exceptions or ():
+            strip(member)
+
+    # compact=True keeps a cycle of contexts from being followed for ever
+    summary = traceback.TracebackException.from_exception(error, compact=True)
+    strip(summary)
+    return "".join(summary.format()).rstrip()

@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ridgepole.errors import RunDirError, did_you_mean
+
+FORMAT = 1
+"""Version of the layout; a directory with a larger one is refused."""
+
 CONFIG = "config.toml"
 RESOLVED = "config.resolved.json"
 RUN = "run.json"
@@ -16,3 +33,266 @@ MEDIA = "media.jsonl"
 SUMMARY = "summary.json"
 FIGURES = "figures"
 CHECKPOINTS = "checkpoints"
+
+STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished_with_cleanup_errors", "pruned")
+"""Every status word. `crashed` is never written: it is a `running` whose owner is gone."""
+
+
+def new_run_id(now: float | None = None) -> str:
+    """An id that sorts by time: UTC to the second, then the fraction of the second and 16 random bits as hex.
+
+    Args:
+        now: Seconds since the epoch; the clock when None.
+
+    Returns:
+        Such as `20261122-101500-7f3a91c2`; the first four hex digits count 1/65536 of a second.
+    """
+    now = time.time() if now is None else now
+    whole = int(now)
+    fraction = min(int((now - whole) * 65536), 65535)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y%m%d-%H%M%S}-{fraction:04x}{secrets.token_hex(2)}"
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replaces a file so that a reader, or a crash, sees the old one or the new one and never a part.
+
+    Args:
+        path: What to replace; its directory exists.
+        data: The whole new content.
+        mode: Permission bits of the new file.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _fsync_directory(path.parent)
+
+
+def _fsync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class RunDir:
+    """One run's directory, held by the process that runs it.
+
+    Attributes:
+        path: The directory; its name is the run id.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._owner: int | None = None
+
+    @classmethod
+    def create(cls, root: Path) -> RunDir:
+        """Makes the directory of a new run below a root and takes its ownership.
+
+        Args:
+            root: The directory that holds runs; made where it is missing.
+
+        Returns:
+            The new directory, which no other run has ever had.
+
+        Raises:
+            RunDirError: If nothing can be written there.
+        """
+        root = root.absolute()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            while True:
+                path = root / new_run_id()
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    if not root.is_dir():
+                        raise
+                    continue
+                break
+            run = cls(path)
+            run._own()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunDirError(f"can't make a run directory in {root}: {reason}; name another with --run-dir") from error
+        return run
+
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self.path.name
+
+    def _own(self) -> None:
+        # A descriptor of our own rather than a lock object: the kernel gives it back on any death, and no
+        # finaliser can close it early.
+        fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._owner = fd
+
+    def release(self) -> None:
+        """Gives the ownership back."""
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
+
+    def disown_in_child(self) -> None:
+        """Closes a forked child's copy of the ownership, so that a worker that outlives its parent holds nothing."""
+        self.release()
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Writes one of the directory's JSON files atomically."""
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+        write_atomically(self.path / name, text.encode("utf-8", "replace") + b"\n")
+
+    def write_config(self, source: bytes) -> None:
+        """Writes the main config file byte for byte, readable by its owner alone: it may hold secrets."""
+        write_atomically(self.path / CONFIG, source, 0o600)
+
+    def write_run(self, **fields: Any) -> None:
+        """Writes `run.json`: who runs this, since when, and how it stands."""
+        self.write_json(RUN, {"format": FORMAT, "id": self.id, **fields})
+
+    def start_attempt(self, attempt: int, first_seq: int = 0, resumed_from_seq: int | None = None) -> None:
+        """Appends a line to `attempts.jsonl`."""
+        line = {
+            "attempt": attempt,
+            "first_seq": first_seq,
+            "resumed_from_seq": resumed_from_seq,
+            "time": time.time(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
+        with (self.path / ATTEMPTS).open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a run directory says of itself.
+
+    Attributes:
+        path: The directory.
+        fields: The content of `run.json`; empty where it is missing or damaged.
+        status: One of `STATUSES`, the owner's absence taken into account.
+    """
+
+    path: Path
+    fields: Mapping[str, Any]
+    status: str
+
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self.path.name
+
+    def json(self, name: str) -> dict[str, Any]:
+        """One of the directory's JSON files; empty where it is missing or damaged."""
+        return _read_json(self.path / name)
+
+
+def read_run(path: Path) -> RunInfo:
+    """Reads what a run directory says of itself, without changing anything in it.
+
+    Args:
+        path: The run directory.
+
+    Returns:
+        The information; a damaged `run.json` counts as a crashed run.
+
+    Raises:
+        RunDirError: If it is no run directory, or one that a newer Ridgepole wrote.
+    """
+    if not (path / RUN).exists() and not (path / OWNER).exists():
+        raise RunDirError(f"{path} is not a run directory: it has no {RUN}")
+    fields = _read_json(path / RUN)
+    version = fields.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise RunDirError(
+            f"{path} was written by a newer Ridgepole (format {version}, this one reads {FORMAT}): upgrade"
+        )
+    status = str(fields.get("status", "running"))
+    if status == "running" and not is_owned(path):
+        status = "crashed"
+    return RunInfo(path, fields, status)
+
+
+def is_owned(path: Path) -> bool:
+    """Whether a live process runs this run."""
+    try:
+        fd = os.open(path / OWNER, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a filesystem without locks: nobody can be proven to hold it
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+def list_runs(root: Path) -> Iterator[RunInfo]:
+    """The runs below a root, newest first; directories that are no runs are passed over."""
+    try:
+        names = sorted((path.name for path in root.iterdir()), reverse=True)
+    except OSError:
+        return
+    for name in names:
+        if name.startswith("."):
+            continue
+        try:
+            yield read_run(root / name)
+        except (RunDirError, OSError):
+            continue
+
+
+def find_run(spec: str, root: Path) -> RunInfo:
+    """Finds a run by id, unique prefix, path, or `latest`.
+
+    Args:
+        spec: What the user typed.
+        root: The directory that holds runs.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunDirError: If there is none, or more than one; the message lists what there is.
+    """
+    if os.sep in spec or (Path(spec) / RUN).exists():
+        return read_run(Path(spec))
+    if (root / spec / RUN).exists() and spec not in ("", ".", ".."):
+        return read_run(root / spec)  # a whole id: a newer format is said, not passed over
+    names = [run.id for run in list_runs(root)]
+    if not names:
+        raise RunDirError(f"no runs in {root}; name another root with --run-dir")
+    if spec == "latest":
+        return read_run(root / names[0])
+    fitting = [name for name in names if name.startswith(spec)] if spec else []
+    if len(fitting) == 1:
+        return read_run(root / fitting[0])
+    if fitting:
+        raise RunDirError(f"{spec!r} fits {len(fitting)} runs in {root}: {', '.join(fitting[:5])}")
+    hint = did_you_mean(spec, names)
+    raise RunDirError(f"no run {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,1 +1,77 @@
-"""."""
+"""The command line: one file a verb, its body imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ridgepole import __version__
+
+_RUN_HELP = "id, unique prefix, path, or 'latest'"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; nothing heavy is imported for it."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show full tracebacks")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print the result as JSON")
+    root = argparse.ArgumentParser(add_help=False)
+    root.add_argument("--run-dir", metavar="DIR", help="the directory that holds runs")
+    file = argparse.ArgumentParser(add_help=False)
+    file.add_argument("file", metavar="FILE", help="the pipeline's TOML file")
+    file.add_argument(
+        "-s", "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override a value"
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="ridgepole",
+        description="Run deep-learning experiments as pipelines.",
+        epilog="Exit codes: 0 done, 1 failed, 2 the config or the call is wrong, 75 requeue, 130 Ctrl-C, 143 SIGTERM.",
+    )
+    parser.add_argument("--version", action="version", version=f"ridgepole {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    run = verbs.add_parser("run", parents=[file, root, common], help="run a pipeline")
+    run.add_argument("--dry-run", action="store_true", help="show the resolved plan and stop")
+    verbs.add_parser(
+        "check", parents=[file, as_json, common], help="find everything wrong that can be known without running"
+    )
+    new = verbs.add_parser("new", parents=[common], help="start a project that works")
+    new.add_argument("name", metavar="NAME", help="the directory to make")
+    new.add_argument("--template", choices=["minimal", "digits"], default="minimal", help="what to start from")
+
+    runs = verbs.add_parser("runs", help="list, show and compare runs").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    runs.add_parser("ls", parents=[root, as_json, common], help="list the runs, newest first")
+    show = runs.add_parser("show", parents=[root, as_json, common], help="show one run")
+    show.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+    diff = runs.add_parser("diff", parents=[root, as_json, common], help="what two runs did differently")
+    diff.add_argument("a", metavar="A", help=_RUN_HELP)
+    diff.add_argument("b", metavar="B", help=_RUN_HELP)
+
+    verbs.add_parser("doctor", parents=[as_json, common], help="what is installed, what is missing, how to get it")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: The arguments without the program's name; those of the process when None.
+
+    Returns:
+        The exit code.
+    """
+    arguments = build_parser().parse_args(argv)
+    verb = importlib.import_module(f"ridgepole.cli.{arguments.verb}")
+    from ridgepole.cli.faults import guarded
+
+    return guarded(verb.call, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

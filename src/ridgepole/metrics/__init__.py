@@ -1,1 +1,31 @@
-"""."""
+"""Metrics as data: records, patterns, how they are flattened, stored as JSON lines, and read back."""
+
+from ridgepole.metrics.confusion import build_confusion_matrix_figure as build_confusion_matrix_figure
+from ridgepole.metrics.confusion import count_confusions as count_confusions
+from ridgepole.metrics.curves import build_curve_figure as build_curve_figure
+from ridgepole.metrics.patterns import ACCURACY_CURVE as ACCURACY_CURVE
+from ridgepole.metrics.patterns import BATCH_LOSS as BATCH_LOSS
+from ridgepole.metrics.patterns import BINARY_CONFUSION_MATRIX as BINARY_CONFUSION_MATRIX
+from ridgepole.metrics.patterns import EPOCH_LOSS as EPOCH_LOSS
+from ridgepole.metrics.patterns import LOSS_CURVE as LOSS_CURVE
+from ridgepole.metrics.patterns import TEST_ACCURACY as TEST_ACCURACY
+from ridgepole.metrics.patterns import TEST_LOSS as TEST_LOSS
+from ridgepole.metrics.patterns import TRAIN_ACCURACY as TRAIN_ACCURACY
+from ridgepole.metrics.patterns import VALIDATION_ACCURACY as VALIDATION_ACCURACY
+from ridgepole.metrics.patterns import VALIDATION_LOSS as VALIDATION_LOSS
+from ridgepole.metrics.patterns import ConfusionMatrixFigurePattern as ConfusionMatrixFigurePattern
+from ridgepole.metrics.patterns import CurveFigurePattern as CurveFigurePattern
+from ridgepole.metrics.patterns import batch_loss as batch_loss
+from ridgepole.metrics.patterns import epoch_loss as epoch_loss
+from ridgepole.metrics.patterns import test_accuracy as test_accuracy
+from ridgepole.metrics.patterns import test_loss as test_loss
+from ridgepole.metrics.patterns import train_accuracy as train_accuracy
+from ridgepole.metrics.patterns import validation_accuracy as validation_accuracy
+from ridgepole.metrics.patterns import validation_loss as validation_loss
+from ridgepole.metrics.reader import MetricsTable as MetricsTable
+from ridgepole.metrics.reader import load_metrics as load_metrics
+from ridgepole.metrics.reader import read_metrics as read_metrics
+from ridgepole.metrics.record import MetricPattern as MetricPattern
+from ridgepole.metrics.record import MetricRecord as MetricRecord
+from ridgepole.metrics.record import StepPolicy as StepPolicy
+from ridgepole.metrics.steps import Resolved as Resolved

@@ -1,1 +1,1 @@
-"""."""
+"""From a description to a run: builder, controller, executor, runner."""

@@ -1,1 +1,32 @@
-"""."""
+"""Progress bars that cost next to nothing and never break a terminal."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ridgepole.permanences.progress.manager import ProgressManager as ProgressManager
+    from ridgepole.permanences.progress.null import NullProgressManager as NullProgressManager
+    from ridgepole.permanences.progress.script import progress_task as progress_task
+    from ridgepole.permanences.progress.script import track as track
+
+# Resolved when asked for, so that the null object (other ranks, `progress = false`) never loads Rich.
+_HOMES = {
+    "NullProgressManager": "ridgepole.permanences.progress.null",
+    "ProgressManager": "ridgepole.permanences.progress.manager",
+    "progress_task": "ridgepole.permanences.progress.script",
+    "track": "ridgepole.permanences.progress.script",
+}
+
+__all__ = ["NullProgressManager", "ProgressManager", "progress_task", "track"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,7 @@
-"""What does the work: `PipelineProcess` subclasses, and plain functions under `@process`."""
+"""What does the work: `PipelineProcess` subclasses, and plain functions under `@process`.
+
+The module is not called `process`: importing it would put the module where `ridgepole.process`, the decorator, is.
+"""
 
 from __future__ import annotations
 

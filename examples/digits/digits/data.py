@@ -1,0 +1,81 @@
+"""Scikit-learn's handwritten digits: 1797 real images of 8 x 8 pixels that ship with the package."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from ridgepole import Permanence
+from ridgepole.permanences import Device
+
+
+class Part(NamedTuple):
+    """Some of the images, with what they show."""
+
+    images: Tensor
+    """Shape (n, 1, 8, 8), from 0.0 (paper) to 1.0 (ink)."""
+    labels: Tensor
+    """Shape (n,), from 0 to 9."""
+
+
+class Batches:
+    """The images of a part in random order, a new one every epoch, a batch at a time."""
+
+    def __init__(self, part: Part, size: int, epochs: int) -> None:
+        self.part = part
+        self.size = size
+        self.epochs = epochs
+        self.per_epoch = -(-len(part.labels) // size)
+
+    def __len__(self) -> int:
+        return self.epochs * self.per_epoch
+
+    def __iter__(self) -> Iterator[Part]:
+        for _ in range(self.epochs):
+            # Drawn from torch's own generator, which the run's seed has set.
+            for chosen in torch.randperm(len(self.part.labels)).split(self.size):
+                yield Part(self.part.images[chosen], self.part.labels[chosen])
+
+
+class Data(Permanence):
+    """All images, on the device: 1257 to learn from, 180 to validate, 360 to test, every digit in equal shares.
+
+    Args:
+        device: Where the images are to lie.
+        batch_size: Images in a batch.
+        split_seed: Decides which images are tested. Not the run's seed: runs can then be compared.
+    """
+
+    def __init__(self, device: Device, batch_size: PositiveInt = 64, split_seed: NonNegativeInt = 0) -> None:
+        self.device = device
+        self.batch_size = batch_size
+        self.split_seed = split_seed
+        self.parts: dict[str, Part] = {}
+
+    def initialize(self) -> None:
+        """Loads the images and deals them out."""
+        images, labels = load_digits().images, load_digits().target
+        images, test_images, labels, test_labels = self._deal(images, labels, 360)
+        images, validation_images, labels, validation_labels = self._deal(images, labels, 180)
+        self.parts["train"] = self._part(images, labels)
+        self.parts["validation"] = self._part(validation_images, validation_labels)
+        self.parts["test"] = self._part(test_images, test_labels)
+
+    def batches(self, epochs: int) -> Batches:
+        """The batches of a whole training."""
+        return Batches(self.parts["train"], self.batch_size, epochs)
+
+    def cleanup(self) -> None:
+        """Lets go of the images."""
+        self.parts.clear()
+
+    def _deal(self, images, labels, held_out: int):
+        return train_test_split(images, labels, test_size=held_out, stratify=labels, random_state=self.split_seed)
+
+    def _part(self, images, labels) -> Part:
+        pixels = torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 16  # 16 shades of grey
+        return Part(pixels.to(self.device.device), torch.tensor(labels).to(self.device.device))

@@ -1,0 +1,84 @@
+"""The network that reads a digit."""
+
+from typing import Any
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from digits.data import Part
+from ridgepole import Permanence
+from ridgepole.permanences import Device
+
+
+def make_cnn(width: int) -> nn.Module:
+    """Two blocks that each halve the image, 8 x 8 to 2 x 2 pixels, and a linear layer on top."""
+    return nn.Sequential(
+        *_convolution(1, width),
+        *_convolution(width, 2 * width),
+        nn.MaxPool2d(2),
+        *_convolution(2 * width, 2 * width),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+        nn.Linear(2 * width * 2 * 2, 10),
+    )
+
+
+def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.ReLU()
+
+
+class Network(Permanence):
+    """A small CNN and its optimiser.
+
+    Args:
+        device: Where to compute.
+        width: Channels of the first layer.
+        lr: Learning rate.
+        threads: Threads on the CPU. A fixed number, because sums over other numbers of threads round differently.
+    """
+
+    def __init__(
+        self, device: Device, width: PositiveInt = 32, lr: PositiveFloat = 1e-3, threads: PositiveInt = 2
+    ) -> None:
+        self.threads = threads
+        self.model = make_cnn(width).to(device.device)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=lr)
+
+    def initialize(self) -> None:
+        """Sets torch's number of threads, and has it set back at the end of the run."""
+        self.defer(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(self.threads)
+
+    def learn(self, batch: Part) -> Tensor:
+        """Learns from one batch; returns the loss before."""
+        self.model.train()
+        loss = nn.functional.cross_entropy(self.model(batch.images), batch.labels)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> Tensor:
+        """How likely each image shows each digit: shape (n, 10), rows that add up to 1."""
+        self.model.eval()
+        return self.model(images).softmax(dim=1)
+
+    def accuracy(self, part: Part) -> float:
+        """The share of images that are read as what they show."""
+        return (self.read(part.images).argmax(dim=1) == part.labels).float().mean().item()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training has changed."""
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def cleanup(self) -> None:
+        """Lets go of the weights."""
+        del self.model, self.optimiser

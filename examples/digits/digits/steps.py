@@ -1,0 +1,54 @@
+"""What the pipeline does: train, evaluate, report. What they ask for by type is handed to them."""
+
+from pydantic import PositiveInt
+
+from digits.data import Data
+from digits.figures import draw_learning_curves, draw_misread_digits
+from digits.network import Network
+from ridgepole import PipelineProcess, process, read_metrics, track
+from ridgepole.metrics import build_confusion_matrix_figure, validation_accuracy
+from ridgepole.permanence import RunContext
+from ridgepole.permanences import BaseLoggerManager
+
+
+class Train(PipelineProcess):
+    """Shows the network every training image `epochs` times, and asks what it has learnt after each."""
+
+    def __init__(self, network: Network, data: Data, logger: BaseLoggerManager, epochs: PositiveInt = 30) -> None:
+        self.network = network
+        self.data = data
+        self.logger = logger
+        self.epochs = epochs
+
+    def execute(self) -> None:
+        """Trains."""
+        batches = self.data.batches(self.epochs)
+        bar = track(batches, "train", tick=True)
+        for step, batch in enumerate(bar, start=1):
+            loss = self.network.learn(batch)
+            self.logger.log_metrics({"loss": loss})
+            bar.set(loss=loss)
+            if step % batches.per_epoch == 0:
+                accuracy = self.network.accuracy(self.data.parts["validation"])
+                self.logger.log_metrics(validation_accuracy(accuracy))
+                bar.set(validation=accuracy)
+
+
+@process
+def evaluate(network: Network, data: Data, logger: BaseLoggerManager) -> None:
+    """Test accuracy, and which digits are taken for which."""
+    test = data.parts["test"]
+    logger.log_metrics({"accuracy": network.accuracy(test)})
+    read = network.read(test.images).argmax(dim=1)
+    figure = build_confusion_matrix_figure(
+        test.labels, read, labels=range(10), title="Confusion matrix of the test digits"
+    )
+    logger.log_figure("confusion matrix", figure)
+
+
+@process
+def report(controller: RunContext, network: Network, data: Data, logger: BaseLoggerManager) -> None:
+    """Pictures of how the training went, and of the digits that are still misread."""
+    logger.log_figure("learning curves", draw_learning_curves(read_metrics(controller.run_dir)))
+    test = data.parts["test"]
+    logger.log_figure("misread digits", draw_misread_digits(test, network.read(test.images)))

@@ -1,0 +1,9 @@
+"""`python -m ridgepole`."""
+
+from __future__ import annotations
+
+import sys
+
+from ridgepole.cli import main
+
+sys.exit(main())

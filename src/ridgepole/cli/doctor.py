@@ -1,0 +1,91 @@
+"""`ridgepole doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from typing import Any
+
+from ridgepole import __version__
+from ridgepole.cli.output import columns, say, say_json
+from ridgepole.pipeline.provenance import devices
+
+_EXTRAS = ("torch", "plots", "tensorboard", "wandb", "sweep", "ray")
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Says what is here, what is missing and how to get it."""
+    report = {
+        "ridgepole": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "git": shutil.which("git"),
+        "extras": [_extra(name) for name in _EXTRAS],
+        "devices": devices(),
+    }
+    if arguments.json:
+        say_json(report)
+    else:
+        _print(report)
+    return 0
+
+
+def _extra(name: str) -> dict[str, Any]:
+    """One extra: the packages that it brings and their versions."""
+    found = {package: _version(package) for package in _packages(name)}
+    missing = [package for package, version in found.items() if version is None]
+    return {
+        "name": name,
+        "packages": found,
+        "complete": not missing,
+        "install": f"pip install 'ridgepole[{name}]'" if missing else None,
+    }
+
+
+def _packages(extra: str) -> list[str]:
+    """What an extra requires, from the metadata of the installed Ridgepole, so that the list stands in one place."""
+    marker = f'extra == "{extra}"'
+    requirements = (line.partition(";") for line in metadata.requires("ridgepole") or ())
+    lines = [name for name, _, condition in requirements if marker in condition.replace("'", '"')]
+    return [
+        "".join(char for char in line.split(">")[0].split("<")[0].split("=")[0] if char not in " []") for line in lines
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _print(report: dict[str, Any]) -> None:
+    say(f"ridgepole {report['ridgepole']}, python {report['python']} ({report['executable']})")
+    say(f"{report['platform']}, {report['cpus']} cores, git {report['git'] or 'not found: runs record no commit'}")
+    say()
+    rows = [
+        (
+            extra["name"],
+            "ok" if extra["complete"] else "missing",
+            ", ".join(f"{name} {version or '-'}" for name, version in extra["packages"].items()),
+            extra["install"] or "",
+        )
+        for extra in report["extras"]
+    ]
+    columns(rows, ("EXTRA", "", "PACKAGES", "TO INSTALL"), {"ok": "green", "missing": "yellow"})
+    say()
+    found = report["devices"]
+    for row in found["devices"]:
+        used, total = row.get("used_bytes"), row.get("total_bytes")
+        memory = f", {used / 2**30:.1f} of {total / 2**30:.1f} GiB used" if used is not None and total else ""
+        reason = f": {row['reason']}" if row["reason"] else ""
+        say(f"device {row['device']}: {row['name']}{memory}; {row['verdict']}{reason}")
+    say(f"Device() would choose {found['chosen'] or 'none'}: {found['why']}")
+    for note in found["notes"]:
+        say(f"note: {note}")

@@ -1,0 +1,92 @@
+"""How the command line prints: colour only on a terminal, columns that line up, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+STATUS_COLOURS = {
+    "finished": "green",
+    "running": "bold",
+    "failed": "red",
+    "crashed": "red",
+    "interrupted": "yellow",
+    "finished_with_cleanup_errors": "yellow",
+}
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """The text in a colour, where the stream is a terminal and NO_COLOR is not set."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or colour not in _CODES:
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def say(text: str = "") -> None:
+    """Prints a line of the result."""
+    sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+
+
+def complain(text: str) -> None:
+    """Prints a line for the user's eyes, on stderr."""
+    sys.stderr.write(_encodable(text, sys.stderr) + "\n")
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """The text with what the stream's encoding lacks replaced: a message must never die of its own characters."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def say_json(value: Any) -> None:
+    """Prints a result as JSON."""
+    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[str, str] | None = None) -> None:
+    """Prints rows in columns that line up.
+
+    Args:
+        rows: The cells of each row.
+        heads: The heads of the columns.
+        colours: Cell text to colour.
+    """
+    table = [tuple(heads), *(tuple(row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+    for number, row in enumerate(table):
+        cells = []
+        for cell, width in zip(row, widths, strict=True):
+            colour = "bold" if number == 0 else (colours or {}).get(cell, "")
+            cells.append(paint(cell, colour, sys.stdout) + " " * (width - len(cell)))
+        say("  ".join(cells).rstrip())
+
+
+def number(value: Any) -> str:
+    """A metric's value, short."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def seconds(value: Any) -> str:
+    """A duration, short."""
+    if not isinstance(value, int | float):
+        return "-"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def when(stamp: Any) -> str:
+    """A time stamp in UTC, to the second, or a dash."""
+    if not isinstance(stamp, int | float):
+        return "-"
+    return f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,68 @@
+"""`ridgepole run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ridgepole.cli.faults import exit_code, explain, show_problems
+from ridgepole.cli.output import complain, number, paint, say, seconds
+from ridgepole.pipeline.api import Pipeline
+from ridgepole.pipeline.plan import Plan
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Runs a pipeline and ends with one line that says how it went and where it lies."""
+    pipeline = Pipeline.from_toml(arguments.file, arguments.overrides)
+    plan = pipeline.plan()
+    if plan.warnings:
+        show_problems(list(plan.warnings))
+    if arguments.dry_run:
+        _show(plan)
+        return 0
+    started = time.monotonic()
+    try:
+        result = pipeline.run(arguments.run_dir)
+    except BaseException as error:
+        path = getattr(error, "ridgepole_run", None)
+        if path is None or arguments.debug:
+            raise
+        explain(error)
+        word = "interrupted" if exit_code(error) in (75, 130, 143) else "failed"
+        complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {_near(path)}")
+        return exit_code(error)
+    best = plan.policy.keep_best
+    figures = _headline(result.metrics, best.metric if best else None)
+    say(" · ".join([f"finished in {seconds(result.seconds)}", *figures, _near(result.path)]))
+    return 0
+
+
+def _headline(metrics: Mapping[str, Mapping[str, Any]], chosen: str | None) -> list[str]:
+    """The metric that the policy ranks by, else the two that were logged last."""
+    numeric = [name for name, entry in metrics.items() if isinstance(entry.get("last"), int | float)]
+    names = [name for name in numeric if name == chosen] or numeric[-2:]
+    return [f"{name} {number(metrics[name]['last'])}" for name in names]
+
+
+def _near(path: Path) -> str:
+    """The path as seen from here, where that is shorter."""
+    near = os.path.relpath(path)
+    return near if len(near) < len(str(path)) else str(path)
+
+
+def _show(plan: Plan) -> None:
+    import tomli_w
+
+    def without_null(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_null(item) for key, item in value.items() if item is not None}
+        if isinstance(value, list):
+            return [without_null(item) for item in value if item is not None]
+        return value
+
+    say(tomli_w.dumps(without_null(plan.resolved())).rstrip())

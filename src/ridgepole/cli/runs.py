@@ -1,0 +1,163 @@
+"""`ridgepole runs ls|show|diff`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ridgepole import rundir
+from ridgepole.cli.output import STATUS_COLOURS, columns, number, say, say_json, seconds, when
+from ridgepole.rundir import RunInfo
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Lists, shows or compares runs."""
+    root = Path(arguments.run_dir or "runs")
+    if arguments.action == "ls":
+        _list(root, as_json=arguments.json)
+    elif arguments.action == "show":
+        _show(rundir.find_run(arguments.run, root), as_json=arguments.json)
+    else:
+        _diff(rundir.find_run(arguments.a, root), rundir.find_run(arguments.b, root), as_json=arguments.json)
+    return 0
+
+
+def _list(root: Path, *, as_json: bool) -> None:
+    rows = [_row(run) for run in rundir.list_runs(root)]
+    if as_json:
+        say_json(rows)
+    elif rows:
+        shown = (
+            (
+                row["id"],
+                row["pipeline"],
+                row["status"],
+                when(_stamp(row["started"])),
+                seconds(row["seconds"]),
+                _best(row),
+            )
+            for row in rows
+        )
+        columns(shown, ("RUN", "PIPELINE", "STATUS", "STARTED (UTC)", "TIME", "BEST"), STATUS_COLOURS)
+    else:
+        say(f"no runs in {root}")
+
+
+def _row(run: RunInfo) -> dict[str, Any]:
+    started = run.fields.get("started")
+    return {
+        "id": run.id,
+        "pipeline": run.fields.get("pipeline"),
+        "status": run.status,
+        "started": datetime.fromtimestamp(started, UTC).isoformat() if isinstance(started, int | float) else None,
+        "seconds": run.fields.get("seconds"),
+        "best": _best_of(run),
+        "path": str(run.path),
+    }
+
+
+def _stamp(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def _best_of(run: RunInfo) -> dict[str, Any] | None:
+    """The best value of the metric by which the run's checkpoints are ranked, if there is one."""
+    policy = run.json(rundir.RESOLVED).get("pipeline", {}).get("checkpoint", {})
+    wanted = policy.get("keep_best") if isinstance(policy, dict) else None
+    if not wanted:
+        return None
+    entry = run.json(rundir.SUMMARY).get("metrics", {}).get(wanted["metric"], {})
+    value = entry.get(wanted["mode"])
+    return None if value is None else {"metric": wanted["metric"], "value": value}
+
+
+def _best(row: dict[str, Any]) -> str:
+    return f"{row['best']['metric']} {number(row['best']['value'])}" if row["best"] else "-"
+
+
+def _show(run: RunInfo, *, as_json: bool) -> None:
+    summary = run.json(rundir.SUMMARY)
+    figures = sorted(str(path) for path in (run.path / rundir.FIGURES).glob("*") if path.is_file())
+    if as_json:
+        config = run.json(rundir.RESOLVED)
+        details = {"run": dict(run.fields), "config": config, "summary": summary, "figures": figures}
+        say_json(_row(run) | details)
+        return
+    provenance = run.json(rundir.PROVENANCE)
+    git = provenance.get("git", {})
+    say(f"run       {run.id}")
+    say(f"pipeline  {run.fields.get('pipeline', '-')}")
+    say(f"status    {run.status}")
+    say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(run.fields.get('seconds'))}")
+    say(f"seed      {run.fields.get('seed', '-')}")
+    if git.get("commit"):
+        say(f"commit    {git['commit'][:12]}{' with changes, see ' + rundir.DIFF if git.get('changed') else ''}")
+    error = run.fields.get("error")
+    if error:
+        say(f"error     {error['type']}: {error['message']}")
+        for note in error.get("notes", []):
+            say(f"          {note}")
+    _show_processes(run)
+    metrics = summary.get("metrics", {})
+    if metrics:
+        say()
+        rows = (
+            (name, *(number(entry.get(key)) for key in ("last", "min", "max", "count")))
+            for name, entry in metrics.items()
+        )
+        columns(rows, ("METRIC", "LAST", "MIN", "MAX", "COUNT"))
+    if figures:
+        say("\nPICTURES")
+        for figure in figures:
+            say(os.path.relpath(figure))
+
+
+def _show_processes(run: RunInfo) -> None:
+    rows = [
+        (item["name"], item["status"], seconds(item["seconds"]), item["reason"])
+        for item in run.fields.get("processes", [])
+    ]
+    if rows:
+        say()
+        columns(rows, ("PROCESS", "STATUS", "TIME", ""))
+
+
+def _diff(a: RunInfo, b: RunInfo, *, as_json: bool) -> None:
+    parts = {
+        "config": _differences(a.json(rundir.RESOLVED), b.json(rundir.RESOLVED)),
+        "metrics": _differences(_last_values(a), _last_values(b)),
+        "code": _differences(a.json(rundir.PROVENANCE).get("git", {}), b.json(rundir.PROVENANCE).get("git", {})),
+        "packages": _differences(
+            a.json(rundir.PROVENANCE).get("packages", {}), b.json(rundir.PROVENANCE).get("packages", {})
+        ),
+    }
+    if as_json:
+        say_json({"a": a.id, "b": b.id} | parts)
+        return
+    rows = [(part, row["key"], number(row["a"]), number(row["b"])) for part, found in parts.items() for row in found]
+    if rows:
+        columns(rows, ("", "KEY", a.id, b.id))
+    else:
+        say("no differences")
+
+
+def _last_values(run: RunInfo) -> dict[str, Any]:
+    return {name: entry.get("last") for name, entry in run.json(rundir.SUMMARY).get("metrics", {}).items()}
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    left, right = dict(_flat(a)), dict(_flat(b))
+    keys = [*left, *(key for key in right if key not in left)]
+    return [{"key": key, "a": left.get(key), "b": right.get(key)} for key in keys if left.get(key) != right.get(key)]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

@@ -1,0 +1,115 @@
+"""The line format of `metrics.jsonl`: strict JSON, one line for each call and distinct step.
+
+```
+{"seq": 7, "time": 1764000000.123, "step": 7, "metrics": {"loss": 0.31, "val/acc": 0.9}}
+```
+
+`seq` counts records and is never used twice in a run; `time` is seconds since the epoch. The maps `pattern`, `stage`
+and `split` stand behind `metrics` for those names that have one. JSON knows no NaN and no infinity: such a number is a
+`null`, and `"special": {"loss": "nan"}` (`"inf"`, `"-inf"`) says which; inside a short sequence,
+`"special": {"loss": {"1": "nan"}}` says it for the item of that index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import orjson
+
+from ridgepole.metrics.steps import Row
+from ridgepole.metrics.values import Value
+
+NEWLINE = orjson.OPT_APPEND_NEWLINE
+dumps = orjson.dumps
+
+Special = str | dict[str, str]
+
+
+def encode(rows: Iterable[Row], seq: int, time: float) -> bytes:
+    """The lines of one call.
+
+    Args:
+        rows: What the call logs; the first line gets `seq`, each further one a number more.
+        seq: Sequence number of the first line.
+        time: Seconds since the epoch.
+
+    Returns:
+        Whole lines, each with its line break.
+    """
+    lines = [encode_line(number, time, row.step, row.metrics, row.words) for number, row in enumerate(rows, seq)]
+    return lines[0] if len(lines) == 1 else b"".join(lines)
+
+
+def encode_line(
+    seq: int, time: float, step: int, metrics: dict[str, Value], words: Mapping[str, Any] | None = None
+) -> bytes:
+    """One line, of flat and plain metrics; `words` are the further maps behind them."""
+    finite, special = split_special(metrics)
+    line: dict[str, Any] = {"seq": seq, "time": time, "step": step, "metrics": finite}
+    if words:
+        line.update(words)
+    if special:
+        line["special"] = special
+    return dumps(line, None, NEWLINE)
+
+
+def split_special(metrics: dict[str, Value]) -> tuple[dict[str, Any], dict[str, Special]]:
+    """Numbers that are not finite as `null`, and what they were."""
+    special: dict[str, Special] = {}
+    for name, value in metrics.items():
+        if type(value) is float:
+            if value - value != 0.0:  # only NaN and the infinities
+                special[name] = repr(value)
+        elif type(value) is list:
+            inside = {str(i): repr(x) for i, x in enumerate(value) if type(x) is float and x - x != 0.0}
+            if inside:
+                special[name] = inside
+    if not special:
+        return metrics, special
+    return {name: _without(value, special.get(name)) for name, value in metrics.items()}, special
+
+
+def _without(value: Any, special: Special | None) -> Any:
+    if isinstance(special, dict):
+        return [None if str(i) in special else x for i, x in enumerate(value)]
+    return value if special is None else None
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Reads a line back, numbers that are not finite included.
+
+    Args:
+        line: One line, with or without its line break.
+
+    Returns:
+        The mapping as it was written, with `special` worked into `metrics`.
+
+    Raises:
+        ValueError: If it is no line of a metrics file.
+    """
+    return checked(orjson.loads(line))
+
+
+def checked(line: Any) -> dict[str, Any]:
+    """Checks a parsed line and works `special` into it; a `ValueError` where it is none of ours."""
+    if not (
+        isinstance(line, dict)
+        and type(line.get("seq")) is int
+        and type(line.get("step")) is int
+        and max(abs(line["seq"]), abs(line["step"])) < 2**63
+        and type(line.get("time")) in (int, float)
+        and isinstance(line.get("metrics"), dict)
+        and all(isinstance(line.get(kind, {}), dict) for kind in ("pattern", "stage", "split", "special"))
+    ):
+        raise ValueError("not a line of a metrics file")
+    metrics = line["metrics"]
+    for name, word in line.get("special", {}).items():
+        if name not in metrics:
+            continue
+        if isinstance(word, str):
+            metrics[name] = float(word)
+        elif isinstance(word, dict) and isinstance(metrics[name], list):
+            for index, inside in word.items():
+                metrics[name][int(index)] = float(inside)
+    return cast("dict[str, Any]", line)

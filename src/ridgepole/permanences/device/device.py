@@ -1,0 +1,317 @@
+"""The permanence: holds one device for a whole run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ridgepole.errors import DeviceUnavailableError, VRAMUsageError
+from ridgepole.permanence import Permanence, run_of
+from ridgepole.permanences.device import oom, peak, report, torchside
+from ridgepole.permanences.device.cards import Card
+from ridgepole.permanences.device.choose import Selection, choose, look_again, renew, rows_of
+from ridgepole.permanences.device.decide import Outcome
+from ridgepole.permanences.device.inventory import survey
+from ridgepole.permanences.device.rule import exceeds
+from ridgepole.permanences.device.wish import Cpu, LeaseMode, Prefer, Wish, make_wish
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("ridgepole.device")
+
+_GROWTH_PERCENT = 10
+
+
+class Device(Permanence):
+    """Picks the device that is really free, and holds it for the run.
+
+    Among the cards with the fewest leases it takes the one with the lowest memory usage, every process on the machine
+    counted, before any CUDA context exists. The choice is made in the constructor; `.device` is a `torch.device`.
+
+    Args:
+        max_usage: The share of a card's memory that may be in use already, above 0 and at most 1, to the millionth;
+            exactly this share passes.
+        min_free: Memory that must be free: bytes, or a text such as `"20GiB"`.
+        prefer: What decides between cards with equally many leases: `"usage"` (lowest share in use, in steps of 1 %),
+            `"free"` (most bytes free) or `"util"` (least computing).
+        exclude: Cards not to take: indices as torch counts them (`1`, `"cuda:1"`), beginnings of UUIDs, or names with
+            wildcards (`"*A100*"`).
+        only: The cards that may be taken, named likewise.
+        max_processes: How many other computing processes a card may have; 0 asks for a card that nobody computes on.
+        cpu: `"auto"`: the CPU where there is no accelerator, but an error where all are busy. `"allow"`: the CPU then
+            too. `"never"`: an error where there is no accelerator. `"force"`: the CPU, without looking.
+        wait: Seconds to wait for a card to become free.
+        lease: `"shared"`: later starts prefer other cards. `"exclusive"`: nobody else takes the card, and a card with
+            a lease is not taken. `"off"`: leases are counted, but none is taken or minded.
+        rank: `"auto"`: where a launcher runs several ranks on this machine, the card is the local rank's.
+            A number: that local rank. `"off"`: launchers are ignored.
+        empty_cache_on_cleanup: Whether `cleanup` returns torch's cached memory to the driver.
+
+    Raises:
+        VRAMUsageError: If every card is used by more than `max_usage`, or not to be taken otherwise; with a table.
+        DeviceWaitTimeout: If that stayed so for `wait` seconds.
+        DeviceUnavailableError: If a card is there and can't be used, or `cpu="never"` finds none.
+        ValueError: If an argument is outside its range, or an entry of `exclude` or `only` matches nothing.
+
+    Example:
+        ```python
+        device = Device().device
+        ```
+    """
+
+    def __init__(
+        self,
+        max_usage: float = 0.80,
+        min_free: float | str | None = None,
+        prefer: Prefer = "usage",
+        exclude: int | str | Sequence[int | str] = (),
+        only: int | str | Sequence[int | str] | None = None,
+        max_processes: int | None = None,
+        cpu: Cpu = "auto",
+        wait: float | None = None,
+        lease: LeaseMode = "shared",
+        rank: int | str | None = "auto",
+        empty_cache_on_cleanup: bool = False,
+    ) -> None:
+        self._wish = make_wish(
+            max_usage=max_usage,
+            min_free=min_free,
+            prefer=prefer,
+            exclude=exclude,
+            only=only,
+            max_processes=max_processes,
+            cpu=cpu,
+            wait=wait,
+            lease=lease,
+            rank=rank,
+        )
+        self._empty_cache = bool(empty_cache_on_cleanup)
+        self._history = peak.History()
+        self._selection = Selection("cpu")
+        self._baseline: int | None = None
+        self._calculate_best_device()
+
+    def _calculate_best_device(self) -> str:
+        """Chooses the device and takes its lease; a choice made before is given back first.
+
+        Returns:
+            Its name, such as `"cuda:1"`.
+
+        Raises:
+            VRAMUsageError: If the VRAM usage of the best device exceeds the limit, 80 % unless told otherwise.
+        """
+        self._release()
+        self._selection = choose(self._wish, run_id=self._run_id())
+        self.defer(self._release)  # also where a subclass's constructor raises after this, or its cleanup forgets us
+        card = self._selection.card
+        self._baseline = None if card is None else peak.of_card(card).others_bytes
+        return self._selection.name
+
+    @property
+    def device(self) -> torch.device:
+        """The chosen device.
+
+        Raises:
+            MissingExtraError: If torch is not installed; the choice itself is made without it.
+        """
+        return torchside.device(self._selection.name)
+
+    @property
+    def uuid(self) -> str:
+        """The driver's own name of the chosen card; empty for the CPU."""
+        return self._selection.card.uuid if self._selection.card else ""
+
+    def is_initialized(self) -> bool:
+        """Whether the device was chosen, checked and made torch's current one. Never touches CUDA."""
+        return super().is_initialized()
+
+    def initialize(self) -> None:
+        """Checks the choice again and makes the device torch's current one; from here on there is a CUDA context.
+
+        Raises:
+            VRAMUsageError: If other processes have filled the card since.
+            DeviceUnavailableError: If the card is gone, or torch sees another one at its index.
+        """
+        card = self._selection.card
+        if card is None:
+            return
+        outcome, now = self._look()
+        sample = peak.of_card(now)
+        self._history.add(sample)
+        if self._others_exceed(sample):
+            text = f"other processes have filled {self} since it was chosen"
+            raise VRAMUsageError(*self._table(text, outcome))
+        if torchside.build() is None or self._selection.index is None:
+            return  # without torch there is nothing to prepare
+        self._compare_uuid(card, self._selection.index)
+        torchside.set_device(card.kind, self._selection.index)
+
+    def validate(self, *, strict: bool = False) -> None:
+        """Checks that the card is still there, the lease still held, and others have not spread on the card.
+
+        Args:
+            strict: Whether growth of other processes is an error; else it is a warning.
+
+        Raises:
+            DeviceUnavailableError: If the card is gone, or an exclusive lease was lost to somebody.
+            VRAMUsageError: If `strict`, and others have grown.
+        """
+        if self._selection.card is None:
+            return
+        outcome, now = self._look()
+        self._keep_lease(now)
+        sample = peak.of_card(now)
+        grown = (sample.others_bytes or 0) - (self._baseline or 0)
+        much = self._baseline is not None and exceeds(grown, now.total or 1, _GROWTH_PERCENT * 10_000)
+        if much or self._others_exceed(sample):
+            text = f"other processes have taken {grown / 1024**3:.1f} GiB more of {self} since it was chosen"
+            message, rows = self._table(text, outcome)
+            if strict:
+                raise VRAMUsageError(message, rows)
+            log.warning("%s", message)
+
+    def checkpoint(self) -> None:
+        """Adds one sample of the device's memory to the peak history; a driver that doesn't answer is only logged."""
+        if self._selection.card is None:
+            self._history.add(peak.of_host())
+            return
+        try:
+            self._history.add(peak.of_card(self._look()[1]))
+        except DeviceUnavailableError as error:
+            log.warning("no memory sample: %s", error)
+
+    def explain_oom(self, error: BaseException) -> bool:
+        """Attaches the table of devices to an out-of-memory error, as a note that its traceback shows.
+
+        Args:
+            error: Any error; torch's, "CUDA error: out of memory" and failed allocations of cuBLAS are known, also
+                inside a group or as a cause.
+
+        Returns:
+            Whether it was an out-of-memory error.
+        """
+        found = oom.out_of_memory(error)
+        if found is None:
+            return False
+        mark = f"{self} ran out of memory"
+        if any(note.startswith(mark) for note in getattr(found, "__notes__", ())):
+            return True
+        try:
+            found.add_note(self._oom_note(mark))
+        except Exception as second:  # noqa: BLE001 - explaining an error must never replace it
+            found.add_note(f"{mark}; the devices can't be listed now: {second}")
+        return True
+
+    def cleanup(self) -> None:
+        """Gives the lease back. Memory is left alone, unless `empty_cache_on_cleanup` asks for it."""
+        try:
+            if self._empty_cache and self._selection.card is not None:
+                torchside.empty_cache(self._selection.card.kind)
+        finally:
+            self._release()
+
+    def get_state(self) -> dict[str, Any]:
+        """The choice as plain JSON values.
+
+        Returns:
+            `device`, `uuid`, `name`, `source`, `why`, `lease`, `notes`, the `options`, every candidate with its verdict
+            (`candidates`, as in `survey`), and the memory `history` (bytes, seconds since the epoch).
+        """
+        chosen, card = self._selection, self._selection.card
+        return {
+            "device": chosen.name,
+            "uuid": self.uuid,
+            "name": card.name if card else "",
+            "source": card.source if card else "host",
+            "why": chosen.why,
+            "lease": {"mode": self._wish.lease, "held": chosen.lease is not None and chosen.lease.held},
+            "notes": list(chosen.notes),
+            "options": _options(self._wish) | {"empty_cache_on_cleanup": self._empty_cache},
+            "candidates": list(chosen.rows),
+            "history": self._history.as_dict(),
+        }
+
+    def __str__(self) -> str:
+        return self._selection.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}{' ' + self.uuid if self.uuid else ''}>"
+
+    def _run_id(self) -> str:
+        run = run_of(self)
+        return "" if run is None else run.run_id
+
+    def _release(self) -> None:
+        if self._selection.lease is not None:
+            self._selection.lease.release()
+
+    def _look(self) -> tuple[Outcome, Card]:
+        """Every device now, and ours among them.
+
+        Raises:
+            DeviceUnavailableError: If it is no longer there.
+        """
+        mine = self._selection.card
+        assert mine is not None
+        # The other arguments were for the choice; what they would say now (an index that a pinned MIG instance has
+        # shifted, a lease that is our own) is of no consequence for a card that we hold.
+        wish = Wish(limit=self._wish.limit, lease="off", rank="off", cpu="allow")
+        scene, outcome = look_again(wish, self._selection.seen)
+        for card in scene.cards:
+            if card.key == mine.key and not card.trouble:
+                return outcome, dataclasses.replace(card, index=self._selection.index)
+        why = next((card.trouble for card in scene.cards if card.key == mine.key), "") or scene.trouble or scene.absent
+        raise DeviceUnavailableError(f"{self} ({mine.name} {mine.uuid}) is gone{': ' if why else ''}{why}")
+
+    def _oom_note(self, mark: str) -> str:
+        if self._selection.card is None:
+            return f"{mark}, though the CPU was chosen: something uses a device past it\n{report.table(survey().rows)}"
+        outcome, now = self._look()
+        sample = peak.of_card(now)
+        self._history.add(sample)
+        own = "an unknown part" if sample.own_bytes is None else f"{sample.own_bytes / 1024**3:.1f} GiB"
+        return self._table(f"{mark}; this process holds {own} of it", outcome)[0]
+
+    def _others_exceed(self, sample: peak.Sample) -> bool:
+        others, total = sample.others_bytes, sample.total_bytes
+        return others is not None and bool(total) and exceeds(others, total or 1, self._wish.limit)
+
+    def _table(self, text: str, outcome: Outcome) -> tuple[str, tuple[dict[str, Any], ...]]:
+        rows = rows_of(outcome, self._selection.card)
+        return f"{text}\n{report.table(rows)}", rows
+
+    def _compare_uuid(self, card: Card, index: int) -> None:
+        """Refuses to go on where torch's device at our index is another card than the one that was measured."""
+        if not card.uuid:
+            return
+        seen = torchside.uuid_of(card.kind, index)
+        # For a MIG instance the runtime tells either its own UUID or its card's.
+        expected = {_body(uuid) for uuid in (card.uuid, card.parent) if uuid}
+        if seen and _body(seen) not in expected:
+            raise DeviceUnavailableError(
+                f"{self} was chosen as {card.uuid}, but torch sees {seen} at that index; set "
+                "CUDA_DEVICE_ORDER=PCI_BUS_ID before Python starts, and don't change CUDA_VISIBLE_DEVICES after "
+                "the Device was made"
+            )
+
+    def _keep_lease(self, card: Card) -> None:
+        """Takes a lost lease again, such as one whose file somebody has removed."""
+        lease = self._selection.lease
+        if lease is None or lease.held or lease.foreign:
+            return
+        log.warning("the lease on %s was lost (%s was removed?): taking it again", self, lease.path)
+        self._selection = dataclasses.replace(self._selection, lease=renew(self._wish, card, run_id=self._run_id()))
+        lease.release()
+
+
+def _options(wish: Wish) -> dict[str, Any]:
+    options = dataclasses.asdict(wish)
+    lists = {name: list(value) for name, value in options.items() if isinstance(value, tuple)}
+    return {"max_usage": options.pop("limit") / 1_000_000} | options | lists
+
+
+def _body(uuid: str) -> str:
+    return uuid.casefold().removeprefix("gpu-").removeprefix("mig-")

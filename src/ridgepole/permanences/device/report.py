@@ -1,0 +1,88 @@
+"""The table of devices that errors carry: each device, who uses it, why it was rejected, and what to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ridgepole.permanences.device.cards import OWN_PROCESS
+from ridgepole.permanences.device.host import describe_process
+
+_GIB = 1024**3
+_PROCESSES = 4
+_SOURCES = {
+    "nvml": "the NVIDIA driver (NVML), every process on the machine counted",
+    "nvml+host": "the host's memory, which the device shares",
+    "torch.xpu": "the XPU's driver, every process on the machine counted",
+    OWN_PROCESS: "torch, which sees only this process: other processes' memory is NOT counted",
+}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of `Verdict.as_row` as text, one device a line, sources below.
+
+    Args:
+        rows: At least one row.
+    """
+    head = ("device", "name", "used / total GiB", "usage", "leases", "processes", "")
+    lines = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
+    shown = [
+        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip()
+        for line in lines
+    ]
+    sources = dict.fromkeys(row["source"] for row in rows)
+    shown.extend(f"  numbers from {_SOURCES.get(source, source)}" for source in sources)
+    return "\n".join(shown)
+
+
+def advice(codes: Iterable[str], percent: str) -> str:
+    """What to try, by the reasons for which devices were rejected."""
+    said = {
+        "usage": f"accept a fuller device with max_usage (now {percent})",
+        "min_free": "ask for less with min_free",
+        "processes": "raise max_processes",
+        "lease": "share the device with lease='shared' where nobody holds it exclusively",
+        "excluded": "leave something out of exclude, or add to only",
+    }
+    present = set(codes)
+    tips = ["wait for a device with wait=600 (seconds)"] if present - {"excluded", "trouble", "hidden"} else []
+    tips += [tip for code, tip in said.items() if code in present]
+    return "try: " + "; ".join([*tips, "go on without one with cpu='allow'"])
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    verdict = row["verdict"] if row["verdict"] == "chosen" else row["reason"] or row["verdict"]
+    return (
+        row["device"],
+        row["name"],
+        f"{_gib(row['used_bytes'])} / {_gib(row['total_bytes'])}",
+        "unknown" if row["usage"] is None else _share(row["used_bytes"], row["total_bytes"]),
+        str(len(row["leases"])),
+        _processes(row["processes"]),
+        verdict,
+    )
+
+
+def _share(used: int, total: int) -> str:
+    # Rounded up: "80.0%" must not stand beside "above 80%".
+    return f"{math.ceil(used * 1000 / total) / 10:.1f}%"
+
+
+def _gib(amount: int | None) -> str:
+    return "?" if amount is None else f"{amount / _GIB:.1f}"
+
+
+def _processes(processes: Sequence[Mapping[str, Any]] | None) -> str:
+    if processes is None:
+        return "unknown"
+    ranked = sorted(processes, key=lambda one: -(one["used_bytes"] or 0))
+    texts = []
+    for one in ranked[:_PROCESSES]:
+        who = describe_process(one["pid"])
+        used = "" if one["used_bytes"] is None else f" {_gib(one['used_bytes'])}"
+        texts.append(f"{one['pid']}{' ' + who if who else ''}{used}")
+    if len(ranked) > _PROCESSES:
+        texts.append(f"and {len(ranked) - _PROCESSES} more")
+    return ", ".join(texts) or "none"

@@ -1,0 +1,1 @@
+"""Figures of all kinds, drawn once to bytes that every logger writes as they are."""

@@ -1,0 +1,439 @@
+"""The metrics file of one process: sequence numbers, steps and the summary behind `BasicLogger.log_metrics`."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from time import time
+from typing import Any
+
+from orjson import loads
+
+from ridgepole import rundir
+from ridgepole.errors import LifecycleError, LogWriteError
+from ridgepole.metrics.codec import NEWLINE, decode, dumps, encode, encode_line
+from ridgepole.metrics.reader import read_chunks
+from ridgepole.metrics.steps import MAX_STEP, Metrics, Plan, StepCounter, plan
+from ridgepole.metrics.summary import SUMMARY_FORMAT, Summary
+from ridgepole.metrics.values import PLAIN, flatten
+from ridgepole.permanences.loggers.appendfile import AppendFile, last_line, sync_copy
+from ridgepole.permanences.loggers.ownership import DirectoryLock
+
+SYNC_SECONDS = 5.0
+_LINE_START = b'{"seq":'
+_LAST_SEQ = 2**53  # every JSON reader keeps integers exact up to here
+_CHILD_SEQS = 2**32
+
+_write = os.write
+
+
+class Journal:
+    """Appends records, each call one write, so that a record survives the process from the moment `append` returns.
+
+    A forked child finds its journal without a file; its first record opens one of its own, `metrics-<pid>-<seq>.jsonl`.
+    At each fork the child is given a block of sequence numbers, and the parent goes on behind it: no number is used
+    twice, and a child's records stand in the order of `seq` where the fork happened.
+
+    Attributes:
+        steps: Where the logger stands.
+        summary: The running summary.
+        bad: Lines of the reopened file that are no records.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_armed",
+        "_attention",
+        "_child_start",
+        "_closed",
+        "_end",
+        "_fd",
+        "_file",
+        "_gone",
+        "_lock",
+        "_log",
+        "_owner",
+        "_path",
+        "_seq",
+        "_sync_error",
+        "_timer",
+        "_unused",
+        "bad",
+        "steps",
+        "suffix",
+        "summary",
+    )
+
+    def __init__(
+        self, path: Path, steps: StepCounter, log: logging.Logger, block: tuple[int, int] | None = None
+    ) -> None:
+        """Opens the metrics file and goes on where it ends.
+
+        Args:
+            path: The metrics file; its directory exists.
+            steps: The logger's step counter; moved behind the last step of the file.
+            log: Where repairs are reported.
+            block: The sequence numbers of a copy of a logger in another process, which writes a file of its own.
+
+        Raises:
+            RunDirError: If another logger writes there, or the file is none of ours.
+            OSError: If the file can't be opened.
+        """
+        self.steps = steps
+        self.summary = Summary()
+        self.bad = 0
+        self.suffix = ""
+        self._path = path
+        self._log = log
+        self._lock = threading.RLock()
+        self._file: AppendFile | None = None
+        self._fd = -1
+        self._owner: DirectoryLock | None = None
+        self._seq, self._end = block or (0, _LAST_SEQ)
+        self._unused = self._seq
+        self._child_start = 0
+        self._attention = True
+        self._armed = self._gone = self._closed = False
+        self._timer: threading.Timer | None = None
+        self._sync_error: OSError | None = None
+        if block is None:
+            self._owner = DirectoryLock(path.parent)
+            self._open(path)
+            self._catch_up(path)
+        else:
+            self.suffix = f"-{os.getpid()}-{self._seq}"
+        _watch_forks(self)
+
+    # -- appending ---------------------------------------------------------------------------------------------------
+
+    def append(self, metrics: Metrics, step: int | None = None) -> None:
+        """Logs what one call of `log_metrics` was given.
+
+        The common case, a plain mapping of plain values, is written without looking at each value: orjson itself
+        refuses what JSON has no form for, and writes `null` for a number that is not finite, and for nothing else.
+
+        Args:
+            metrics: As `log_metrics` takes it.
+            step: An explicit step, or None.
+
+        Raises:
+            TypeError: If something can't be logged.
+            ValueError: If names collide or a step is out of range.
+            LogWriteError: If the record did not reach the operating system; the step has not moved.
+        """
+        if type(metrics) is not dict:
+            self.append_planned(metrics, step)
+            return
+        if not PLAIN.issuperset(map(type, metrics.values())):
+            flat: dict[str, Any] = {}
+            flatten(metrics, "", flat)
+            metrics = flat
+        with self._lock:
+            if self._attention:
+                self._attend()
+            steps = self.steps
+            if step is None:
+                step = steps.global_step
+            elif type(step) is not int or not 0 <= step <= MAX_STEP:
+                self.append_planned(metrics, step)
+                return
+            seq = self._seq
+            try:
+                line = dumps({"seq": seq, "time": time(), "step": step, "metrics": metrics}, None, NEWLINE)
+            except TypeError:
+                self.append_planned(metrics, step)  # raises an error that names the key
+                return
+            if b"null" in line:
+                line = encode_line(seq, time(), step, metrics)
+            self._seq = seq + 1
+            try:
+                written = _write(self._fd, line)
+                if written != len(line):
+                    self._finish(line, written)
+            except OSError as error:
+                raise self._failed(error, 1) from error.__cause__ or error
+            steps.last_step = step
+            if step >= steps.global_step:
+                steps.global_step = step + 1
+            self.summary.update(metrics, step)
+
+    def append_planned(self, metrics: Metrics, step: int | None = None) -> Plan:
+        """As `append`, whatever the metrics are; returns what they came to."""
+        with self._lock:
+            if self._attention:
+                self._attend()
+            made = plan(metrics, step, self.steps)
+            count = len(made.rows)
+            if count:
+                line = encode(made.rows, self._seq, time())
+                self._seq += count
+                try:
+                    written = _write(self._fd, line)
+                    if written != len(line):
+                        self._finish(line, written)
+                except OSError as error:
+                    raise self._failed(error, count) from error.__cause__ or error
+                for row in made.rows:
+                    self.summary.update(row.metrics, row.step)
+            self.steps.adopt(made)
+            return made
+
+    def _finish(self, line: bytes, written: int) -> None:
+        assert self._file is not None
+        self._file.finish(line, written)
+
+    def _failed(self, error: OSError, count: int) -> LogWriteError:
+        self._unused += count
+        self._attention = True
+        assert self._file is not None
+        return error if isinstance(error, LogWriteError) else self._file.failed(error)
+
+    # -- what is rarely due ------------------------------------------------------------------------------------------
+
+    def _attend(self) -> None:
+        """Does what the next record must wait for: a file of the child's own, a repair, arming the timer."""
+        if self._closed:
+            raise LifecycleError("this logger was cleaned up and can't be used again; construct a new one")
+        if self._file is None:
+            self._open(self.own_path(self._path))
+        elif self._gone or self._file.is_gone():
+            self._recreate()
+        else:
+            self._file.mend()
+        if not self._armed:
+            self._arm()
+        self._attention = False
+
+    def _open(self, path: Path) -> None:
+        try:
+            file = AppendFile(path)
+            file.refuse_foreign(_LINE_START)
+            cut = file.repair()
+        except LogWriteError:
+            raise
+        except OSError as error:
+            if self.suffix:  # in the middle of a run: the caller is log_metrics
+                raise LogWriteError(error.errno, error.strerror or str(error), str(path)) from error
+            raise
+        if cut:
+            self._log.warning("%s: cut off a torn last line of %d bytes, left by a killed write", path, cut)
+        self._file, self._fd = file, file.fd
+
+    def _recreate(self) -> None:
+        """The file was removed under us: goes on in a new one, so that no more is lost."""
+        path = self.own_path(self._path)
+        self._log.warning("%s was removed while the run was writing to it; going on in a new file", path)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = AppendFile(path)
+        except OSError as error:
+            raise LogWriteError(error.errno, error.strerror or str(error), str(path)) from error
+        if self._file is not None:
+            self._file.close()
+        self._file, self._fd, self._gone = file, file.fd, False
+
+    def own_path(self, path: Path) -> Path:
+        """This process's form of a file name: as it is in the owner, with process id and block in a forked child."""
+        return path.with_name(f"{path.stem}{self.suffix}{path.suffix}") if self.suffix else path
+
+    def _catch_up(self, path: Path) -> None:
+        """Reads what the file holds, so that steps, numbers and summary go on instead of starting again."""
+        seq = -1
+        for record in self._records(path):
+            seq = max(seq, record["seq"])
+            step = record["step"]
+            self.steps.last_step = step
+            self.steps.global_step = max(self.steps.global_step, step + 1)
+            self.summary.update(record["metrics"], step)
+            self._unused -= 1
+        for name in (path.name, rundir.METRICS, rundir.MEDIA):
+            pattern = f"{glob.escape(Path(name).stem)}*{Path(name).suffix}"
+            for other in set(path.parent.glob(pattern)) - {path}:  # files of forked children, and of figures
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                    seq = max(seq, int(loads(last_line(other))["seq"]))
+        self._seq = seq + 1
+        self._unused += seq + 1
+        if self.bad:
+            self._log.warning("%s: skipped %d unreadable line(s)", path, self.bad)
+
+    def _records(self, path: Path) -> Iterator[dict[str, Any]]:
+        for chunk, _ in read_chunks(path, 1 << 20):
+            for line in chunk.splitlines():
+                try:
+                    yield decode(line)
+                except (ValueError, TypeError, IndexError):
+                    self.bad += 1
+
+    # -- durability --------------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Has the file synced in a few seconds, off the loop's path."""
+        timer = threading.Timer(SYNC_SECONDS, _sync_later, (weakref.ref(self),))
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no more threads, or the interpreter is going down: checkpoints still sync
+            return
+        self._timer, self._armed = timer, True
+
+    def sync_now(self) -> None:
+        """One periodic sync; a failure is kept for the next `sync`, which must not claim what is not so."""
+        with self._lock:
+            if self._closed or self._file is None:
+                return
+            self._armed, self._attention = False, True
+            self._gone = self._file.is_gone()
+            try:
+                copy = os.dup(self._fd)
+            except OSError:  # no descriptors left
+                return
+        error = sync_copy(copy)
+        if error is not None:
+            self._sync_error = error
+
+    def sync(self) -> None:
+        """Returns once everything logged is on the disk.
+
+        Raises:
+            LogWriteError: If it is not, or a periodic sync since the last call failed.
+        """
+        with self._lock:
+            if self._file is None:
+                return
+            if self._file.is_gone():
+                self._recreate()
+            self._file.sync()
+            error, self._sync_error = self._sync_error, None
+            if error is not None:
+                raise LogWriteError(
+                    error.errno, f"{error.strerror}: what was logged may not be on the disk", str(self._path)
+                )
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this is a forked child's journal, or that of a copy in another process."""
+        return bool(self.suffix)
+
+    @property
+    def seq(self) -> int:
+        """The next sequence number."""
+        return self._seq
+
+    @property
+    def records(self) -> int:
+        """How many lines the file holds."""
+        return self._seq - self._unused
+
+    @contextlib.contextmanager
+    def numbered(self) -> Iterator[int]:
+        """A sequence number for a record of another file, under the journal's lock."""
+        with self._lock:
+            if self._attention:
+                self._attend()
+            self._seq += 1
+            self._unused += 1
+            yield self._seq - 1
+
+    def reserve(self) -> tuple[int, int]:
+        """Gives away a block of sequence numbers and goes on behind it."""
+        with self._lock:
+            start = self._seq
+            size = min(_CHILD_SEQS, (self._end - start) // 2)
+            self._seq += size
+            self._unused += size
+            return start, start + size
+
+    def describe(self, dropped: int) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        with self._lock:
+            return {
+                "format": SUMMARY_FORMAT,
+                "metrics": self.summary.as_dict(),
+                "records": self.records,
+                "steps": self.steps.global_step,
+                "dropped": dropped,
+            }
+
+    def write_summary(self, dropped: int) -> None:
+        """Replaces `summary.json`; a worker leaves it to the owner of the directory.
+
+        Raises:
+            LogWriteError: If it can't be written.
+        """
+        if self.is_worker:
+            return
+        path = self._path.with_name(rundir.SUMMARY)
+        try:
+            rundir.write_atomically(path, dumps(self.describe(dropped), None, NEWLINE))
+        except OSError as error:
+            raise LogWriteError(error.errno, error.strerror or str(error), str(path)) from error
+
+    def close(self) -> None:
+        """Closes the file and gives the directory back; later records are refused."""
+        with self._lock:
+            self._closed = self._attention = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._file is not None:
+                self._file.close()
+            self._fd = -1
+            if self._owner is not None:
+                self._owner.release()
+
+    # -- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Waits for a record in flight, and sets numbers aside for the child."""
+        self._lock.acquire()
+        if not self._closed:
+            self._child_start = self.reserve()[0]
+
+    def after_fork_in_parent(self) -> None:
+        """Goes on."""
+        with contextlib.suppress(RuntimeError):  # opened by another thread in the middle of the fork: not held
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Lets go of what belongs to the parent; nothing is opened before the child logs something."""
+        self._lock = threading.RLock()
+        if self._closed:
+            return
+        end = self._seq
+        self._seq = self._unused = self._child_start
+        self._end = end
+        self.suffix = f"-{os.getpid()}-{self._seq}"
+        if self._file is not None:
+            self._file.close()
+        if self._owner is not None:
+            self._owner.release()
+        self._file, self._fd, self._owner, self._timer = None, -1, None, None
+        self._armed, self._attention, self._gone = False, True, False
+
+
+def _sync_later(reference: weakref.ref[Journal]) -> None:
+    journal = reference()
+    if journal is not None:
+        journal.sync_now()
+
+
+def _watch_forks(journal: Journal) -> None:
+    """Has the journal told of forks. The hooks can't be taken back, so they hold it weakly."""
+    reference = weakref.ref(journal)
+
+    def call(method: str) -> None:
+        alive = reference()
+        if alive is not None:
+            getattr(alive, method)()
+
+    os.register_at_fork(
+        before=lambda: call("before_fork"),
+        after_in_parent=lambda: call("after_fork_in_parent"),
+        after_in_child=lambda: call("after_fork_in_child"),
+    )

@@ -1,0 +1,308 @@
+"""Rows on a terminal.
+
+After every frame the cursor stands, visible, at the start of the row above the bars. So each frame erases what is
+below the cursor and draws anew: it needs to know nothing about the frame before. A resize, a line that a subprocess
+writes, or the death of the process at any moment leaves nothing behind that the next line would not overwrite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Any, TextIO, cast
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+
+from ridgepole.permanences.progress.bars import LazyTask
+from ridgepole.permanences.progress.display import IDLE_SECONDS, Display, Source
+from ridgepole.permanences.progress.rows import Painter
+from ridgepole.permanences.progress.streams import Redirection, Stream
+
+# A synchronised update (DEC private mode 2026): terminals that know it show the frame at once, others ignore it.
+BEGIN = "\x1b[?2026h"
+END = "\x1b[?25h\x1b[?2026l"
+ERASE = "\r\x1b[J"
+TAIL_PERIOD = 0.05
+NOTE_PERIOD = 0.5
+
+
+class Screen(Display):
+    """A terminal with bars at its lower end. Several managers share it.
+
+    Args:
+        console: The first manager's console: where to draw, and with which colours.
+    """
+
+    shows = True
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._painter = Painter(console)
+        self._redirection = Redirection(self)
+        self._terminal: IO[str] = _real(console.file)
+        self._open = False
+        self._in_child = False
+        self._pauses = 0
+        self._paused_at = 0.0
+        self._led: list[Console] = []
+        self._rows: list[str] = []
+        self._seen: object = None
+        self._idle_since: float | None = None
+        self._drawn_at = 0.0
+        self._noted_at = 0.0
+
+    def attach(self, source: Source) -> None:
+        """Shows the tasks of a source from now on."""
+        with self.guarded():
+            self._idle_since = None
+        super().attach(source)
+        with self.guarded():
+            if self._sources:
+                self._redirection.install_input(self._asking)
+            if self._open:
+                self._lead_consoles()
+        if not self.off:
+            with contextlib.suppress(Exception):
+                self._redirection.adopt_handlers(self._terminal)
+
+    def detach(self, source: Source) -> None:
+        """Leaves the rows of a source as they are and forgets it."""
+        super().detach(source)
+        if not self._sources:
+            with contextlib.suppress(Exception):
+                self._redirection.release_handlers()
+
+    # -- frames -------------------------------------------------------------------------------------------------
+
+    def paint(self, *, force: bool = False) -> None:
+        """Draws where something has changed; leaves the rows behind where nothing runs any more."""
+        if self._pauses:
+            return
+        clock = time.monotonic()
+        tasks = self._look(clock)
+        if self._left_alone(clock):
+            self.settle()
+            return
+        if not tasks and not self._open:
+            return
+        size = self._console.size
+        seen = (
+            size,
+            int(clock),
+            [(task.id, task.completed, task.note_text, task.status, task.ended) for task in tasks],
+        )
+        if seen == self._seen and not force:
+            return
+        self._seen = seen
+        rows = self._draw_rows(tasks, max(1, size.width - 1), max(1, size.height - 1))
+        if rows != self._rows or force or not self._open:
+            self._rows = rows
+            self._ensure_open(size.width)
+            self._frame()
+
+    def _look(self, clock: float) -> list[LazyTask]:
+        """The tasks to show, with their counts taken in."""
+        wanted = clock - self._noted_at >= NOTE_PERIOD
+        if wanted:
+            self._noted_at = clock
+        tasks = []
+        for source in self._sources:
+            now = source.now()
+            for task in source.tasks():
+                task.look(now)
+                task.note_wanted |= wanted
+                if task.visible and not task.retired:
+                    tasks.append(task)
+        return tasks
+
+    def _draw_rows(self, tasks: list[LazyTask], width: int, height: int) -> list[str]:
+        if not tasks:
+            return []
+        now = tasks[0].get_time()
+        if len(tasks) <= height:
+            return self._painter.paint(tasks, now, width)
+        # More rows than the screen has: those that run come first, but keep their order on the screen.
+        chosen = sorted(range(len(tasks)), key=lambda at: (tasks[at].ended, at))[: height - 1]
+        rows = self._painter.paint([tasks[at] for at in sorted(chosen)], now, width)
+        return [*rows, self._painter.more(len(tasks) - len(chosen), width)]
+
+    def _frame(self, above: str = "") -> None:
+        """Writes one frame: lines above, the row with the start of a line, the bars, and the cursor back up."""
+        tail = next((stream.preview() for stream in self._redirection.streams if stream.tail), "")
+        width = max(1, self._console.size.width - 1)
+        tail = tail if cell_len(tail) <= width else set_cell_size(tail, width)
+        back = f"\x1b[{len(self._rows)}A\r" if self._rows else "\r"
+        if tail:
+            back += f"\x1b[{cell_len(tail)}C"
+        self._write(BEGIN + ERASE + above + tail + "".join("\r\n" + row for row in self._rows) + back + END)
+        self._drawn_at = time.monotonic()
+
+    def _write(self, text: str) -> None:
+        self._terminal.write(text)
+        self._terminal.flush()
+
+    # -- taking and giving back the terminal --------------------------------------------------------------------
+
+    def _ensure_open(self, width: int) -> None:
+        if self._open:
+            return
+        self._terminal = _real(self._console.file)
+        self._redirection.install(self._terminal)
+        self._lead_consoles()
+        # Where the cursor stands behind the start of a line, this moves to the next one; else it stays.
+        self._write(" " * width + "\r")
+        self._open = True
+
+    def released(self) -> None:
+        """Gives `input` back when nobody shows anything any more."""
+        self._redirection.remove_input()
+
+    def _lead_consoles(self) -> None:
+        """Leads what managers' consoles print above the bars, where they hold the terminal's stream themselves."""
+        for source in self._sources:
+            if source.console.file is self._terminal and source.console not in self._led:
+                source.console.file = cast("IO[str]", self._redirection.stand_in(cast("TextIO", self._terminal)))
+                self._led.append(source.console)
+
+    def _release(self) -> None:
+        """Gives streams and consoles back."""
+        self._redirection.remove()
+        for console in self._led:
+            console.file = self._terminal
+        self._led = []
+
+    def _shut(self, rows: list[str]) -> None:
+        """Leaves rows behind, above whatever comes next, and gives the terminal back."""
+        if not self._open:
+            return
+        self._open = False
+        rest = "".join(stream.rest() for stream in self._redirection.streams)
+        self._release()
+        self._rows, self._seen = [], None
+        self._write(BEGIN + ERASE + "".join(row + "\r\n" for row in rows) + rest + END)
+
+    def abandon(self) -> None:
+        """Gives the streams back without writing."""
+        self._open = False
+        for stream in self._redirection.streams:
+            stream.rest()
+        self._release()
+        self.released()
+
+    def finish(self, source: Source | None) -> None:
+        """Leaves the rows of a source (of all: None) behind, for good; the others' stay live below them."""
+        tasks = self._look(time.monotonic())
+        mine = tasks if source is None else [task for task in source.tasks() if task in tasks]
+        width = max(1, self._console.size.width - 1)
+        rows = self._draw_rows(mine, width, len(mine))
+        if rows and not self._pauses:
+            self._ensure_open(width + 1)
+        others = any(task not in mine for task in tasks) or len(self._sources) > 1
+        for task in mine:
+            task.retired = task.ended or source is not None
+        if not self._open:
+            return
+        if others and source is not None:
+            self._rows = self._draw_rows(
+                [task for task in tasks if task not in mine], width, self._console.size.height - 1
+            )
+            self._seen = None
+            self._frame("".join(row + "\r\n" for row in rows))
+        else:
+            self._shut(rows)
+
+    def settle(self) -> None:
+        """Leaves the rows behind where nothing runs and nobody holds the screen."""
+        if not self._sources or not self._idle_sources():
+            return
+        self.finish(None)
+        self._forget_done(lambda task: task.ended)
+
+    def _left_alone(self, clock: float) -> bool:
+        """Whether nothing has been running for a while."""
+        if not self._idle_sources():
+            self._idle_since = None
+            return False
+        if self._idle_since is None:
+            self._idle_since = clock
+        return clock - self._idle_since >= IDLE_SECONDS
+
+    def notice(self) -> None:
+        """At an interactive prompt the rows are left behind at once: the prompt is not written through Python."""
+        if hasattr(sys, "ps1") or sys.flags.interactive:
+            self.settle()
+
+    # -- pauses -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Takes the bars off and gives the terminal back for a while."""
+        with self.guarded():
+            self.settle()
+            if not self._pauses:
+                self._paused_at = time.monotonic()
+                self._shut([])
+            self._pauses += 1
+        try:
+            yield
+        finally:
+            with self.guarded():
+                self._pauses = max(0, self._pauses - 1)
+                if not self._pauses:
+                    self._leave_out(time.monotonic() - self._paused_at)
+
+    def _leave_out(self, seconds: float) -> None:
+        for source in self._sources:
+            for task in source.tasks():
+                task.skip(seconds)
+
+    def _asking(self, question: Callable[..., str]) -> Callable[..., str]:
+        """An `input` (also the debugger's) during which the bars are away."""
+
+        @functools.wraps(question)
+        def ask(*args: Any, **kwargs: Any) -> str:
+            with self.paused():
+                return question(*args, **kwargs)
+
+        return ask
+
+    def forked(self) -> None:
+        """Falls silent in a forked child; what the child prints wipes away the bars below it, as the parent's does."""
+        shown = self._open
+        super().forked()
+        self._pauses = 0
+        if shown:
+            self._in_child = True
+            self._redirection.install(self._terminal)
+
+    # -- what the program prints --------------------------------------------------------------------------------
+
+    def taking_lines(self) -> bool:
+        """Whether lines go above bars; where nothing runs any more the bars are left behind first."""
+        if self._open and threading.current_thread() is not self._thread:
+            with self.guarded():
+                self.settle()
+        return self._open
+
+    def shown_by_parent(self) -> bool:
+        """Whether this is a forked child, and its parent's bars may stand below what it prints."""
+        return self._in_child
+
+    def show_lines(self, text: str) -> None:
+        """Shows complete lines above the bars. Errors of the terminal are the printing code's, as without bars."""
+        self._frame(text)
+
+    def show_tail(self) -> None:
+        """Shows the start of a line, unless the screen was drawn just now: then the next frame does."""
+        if time.monotonic() - self._drawn_at >= TAIL_PERIOD:
+            self._frame()
+
+
+def _real(stream: IO[str]) -> IO[str]:
+    return stream.real if isinstance(stream, Stream) else stream

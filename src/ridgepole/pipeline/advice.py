@@ -1,0 +1,70 @@
+"""What is doubtful in a recipe but does not stop a run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ridgepole.config import looks_secret
+from ridgepole.pipeline.drafts import Draft
+from ridgepole.pipeline.plan import Part
+from ridgepole.pipeline.recipe import Path_, Recipe
+from ridgepole.pipeline.report import Report
+
+
+def warn_of_unused(report: Report, drafts: Sequence[Draft], parts: Iterable[Part], kept: Iterable[str]) -> None:
+    """Warns of permanences that nothing in the pipeline asks for.
+
+    Args:
+        report: Where the warnings go.
+        drafts: The permanences.
+        parts: Whatever may ask for one.
+        kept: Names that the framework itself uses.
+    """
+    parts = list(parts)
+    needed = {name for part in parts for name in part.depends_on} | set(kept)
+    # controller.get_permanence("name") can't be seen in a signature, but the name can be seen in the source.
+    sources = {_source(part.target) for part in parts if part.target is not None}
+    for draft in drafts:
+        said = any(f"{quote}{draft.name}{quote}" in source for source in sources for quote in "\"'")
+        if draft.name not in needed and draft.target is not None and not said:
+            report.add(draft.path, f"nothing in the pipeline uses the permanence {draft.name!r}", severity="warning")
+
+
+def warn_of_secrets(report: Report) -> None:
+    """Warns of secrets that are written out in the file."""
+    for path, value in _texts(report.recipe.tree):
+        if value and path not in report.recipe.secrets and looks_secret(_key(path)):
+            message = f"{'.'.join(str(part) for part in path)} looks like a secret written out"
+            report.add(path, message, "take it from the environment: ${env:NAME}", severity="warning")
+
+
+def secrets_of(recipe: Recipe) -> frozenset[str]:
+    """The values that must be written nowhere but into `config.toml`."""
+    return frozenset(value for path, value in _texts(recipe.tree) if path in recipe.secrets or looks_secret(_key(path)))
+
+
+def _key(path: Path_) -> str:
+    return next((part for part in reversed(path) if isinstance(part, str)), "")
+
+
+def _texts(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
+    """Every text of a tree with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
+
+
+@functools.cache
+def _source(target: Any) -> str:
+    try:
+        return inspect.getsource(inspect.getmodule(target) or target)
+    except (OSError, TypeError):
+        return ""

@@ -1,0 +1,214 @@
+"""`Pipeline`: a pipeline described in Python or read from a file; both give the same plan."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ridgepole.errors import ConfigError, Place, Problem
+
+if TYPE_CHECKING:
+    from ridgepole.pipeline.plan import Plan
+    from ridgepole.pipeline.recipe import Path_, Recipe
+    from ridgepole.pipeline.runner import RunResult
+
+
+class Pipeline:
+    """A pipeline's description: recipes, never instances, so that it can run more than once.
+
+    ```python
+    pipeline = Pipeline("digits", seed=7)
+    pipeline.permanence("network", Network, width=64)
+    pipeline.process("train", Train, epochs=5)
+    result = pipeline.run()
+    ```
+
+    Args:
+        name: Shown in lists of runs.
+        package: The package, beside `directory`, in which types given by name are looked up.
+        directory: Where `package` lies; the working directory when None.
+        **settings: The other keys of the `[pipeline]` table: `seed`, `deterministic`, `logger`, `progress`,
+            `checkpoint`, `grace_seconds`.
+    """
+
+    def __init__(
+        self,
+        name: str = "pipeline",
+        *,
+        package: str | None = None,
+        directory: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
+        self._base: Recipe | None = None
+        self._places: dict[Path_, Place] = {("pipeline",): _caller()}
+        self._directory = Path(directory) if directory is not None else Path.cwd()
+        self._tree: dict[str, dict[str, Any]] = {"pipeline": {"name": name}, "permanences": {}, "processes": {}}
+        if package is not None:
+            self._tree["pipeline"]["package"] = package
+        self._tree["pipeline"] |= settings
+        self._root: Path | None = None
+
+    @classmethod
+    def from_toml(
+        cls, path: str | Path, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    ) -> Self:
+        """Reads a pipeline from a file.
+
+        Args:
+            path: The TOML file.
+            overrides: `key=value` texts, as behind `-s` on the command line.
+            environ: What `${env:NAME}` reads; the process's environment when None.
+
+        Returns:
+            The pipeline. Its types are not looked up yet: `check` and `run` do that.
+
+        Raises:
+            ConfigError: If the file can't be read, is no TOML, or a reference or override leads nowhere.
+        """
+        from ridgepole.config import parse_override, read
+        from ridgepole.pipeline.convert import fresh
+        from ridgepole.pipeline.recipe import from_document
+
+        recipe = from_document(
+            read(path), [parse_override(text) for text in overrides], os.environ if environ is None else environ
+        )
+        pipeline = cls(directory=recipe.directory)
+        pipeline._base, pipeline._tree = recipe, fresh(recipe.tree)
+        pipeline._root = Path(path).parent / "runs"
+        return pipeline
+
+    def permanence(self, name: str, cls: type | str, /, **keys: Any) -> Self:
+        """Adds a permanence.
+
+        Args:
+            name: Its name in the pipeline.
+            cls: Its class, or the name of a registered one.
+            **keys: Its parameters, and the reserved keys of its table (`depends_on`, `ranks`, `params`).
+
+        Returns:
+            The pipeline, for chaining.
+
+        Raises:
+            ConfigError: If there is a permanence of that name.
+        """
+        return self._add("permanences", name, cls, keys)
+
+    def process(self, name: str, cls: Any, /, **keys: Any) -> Self:
+        """Adds a process: a `PipelineProcess` subclass, a function under `@process`, or a registered name.
+
+        Args:
+            name: Its name in the pipeline.
+            cls: What does the work.
+            **keys: Its parameters, and the reserved keys of its table (`needs`, `retries`, `force`, `params`).
+
+        Returns:
+            The pipeline, for chaining.
+
+        Raises:
+            ConfigError: If there is a process of that name.
+        """
+        return self._add("processes", name, cls, keys)
+
+    def check(self) -> list[Problem]:
+        """Everything that can be known without running.
+
+        Returns:
+            All problems, warnings included; empty where there is nothing to say.
+        """
+        try:
+            return list(self.plan().warnings)
+        except ConfigError as error:
+            return list(error.problems)
+
+    def plan(self) -> Plan:
+        """The checked plan.
+
+        Raises:
+            ConfigError: With all problems, if one of them is an error.
+        """
+        from ridgepole.pipeline.builder import build
+
+        return build(self._as_recipe())
+
+    def run(self, root: str | Path | None = None) -> RunResult:
+        """Runs the pipeline.
+
+        Args:
+            root: The directory that holds runs; `runs` beside the pipeline's file, or in the working directory
+                for a pipeline that was built in Python.
+
+        Returns:
+            The result.
+
+        Raises:
+            ConfigError: If the description is wrong; nothing was started.
+            RunDirError: If the run directory can't be made.
+            BaseException: What a process or permanence raised, after every permanence was cleaned up.
+        """
+        from ridgepole.pipeline.runner import run
+
+        plan = self.plan()
+        return run(plan if plan.source else replace(plan, source=self._source()), self.root(root))
+
+    def root(self, root: str | Path | None = None) -> Path:
+        """The directory that holds this pipeline's runs, unless another is given."""
+        return Path(root) if root is not None else self._root or Path("runs")
+
+    def to_toml(self) -> str:
+        """The pipeline as the text of a TOML file.
+
+        Raises:
+            ConfigError: If a value has no TOML form.
+        """
+        from ridgepole.pipeline.totoml import to_toml
+
+        return to_toml(self._as_recipe())
+
+    def _add(self, section: str, name: str, cls: Any, keys: dict[str, Any]) -> Self:
+        place = _caller(3)
+        tables = self._tree.setdefault(section, {})
+        if name in tables:
+            kind = "permanence" if section == "permanences" else "process"
+            raise ConfigError([Problem(f"there is a {kind} called {name!r} already", place)])
+        self._places[(section, name)] = place
+        tables[name] = {"type": cls, **keys}
+        return self
+
+    def _as_recipe(self) -> Recipe:
+        from ridgepole.pipeline.recipe import Recipe
+
+        recipe = self._base or Recipe(self._tree, self._place, self._directory)
+        if self._base is not None and len(self._places) > 1:  # read from a file, then extended here
+            recipe = replace(recipe, tree=self._tree, place=self._place, source=None)
+        return recipe
+
+    def _source(self) -> bytes:
+        """The text of `config.toml` for a pipeline that has no file of its own."""
+        try:
+            return self.to_toml().encode()
+        except ConfigError as error:
+            lines = [f"# {line}" for line in ("built in Python; no TOML form:", *str(error).splitlines())]
+            return "\n".join(lines).encode() + b"\n"
+
+    def _place(self, path: Path_, key: bool) -> Place | None:
+        inner = path
+        while inner:
+            if inner in self._places and len(inner) > 1:
+                return self._places[inner]
+            inner = inner[:-1]
+        return self._base.place(path, key) if self._base else self._places[("pipeline",)]
+
+
+def _caller(depth: int = 2) -> Place:
+    """The line of the user's code that called, so that a problem of a pipeline built in Python has a place too."""
+    import linecache
+
+    frame = sys._getframe(depth)  # noqa: SLF001 - inspect.stack() reads every file on the way up
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(file, line).rstrip("\n")
+    indent = len(text) - len(text.lstrip())
+    return Place(file, line, indent + 1, text, max(1, len(text.strip())))

@@ -1,0 +1,260 @@
+"""Owns the permanences of one run: order, lifecycle, look-up, ticks, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ridgepole.errors import (
+    PermanenceNotFoundError,
+    ValidationFailed,
+    add_note_once,
+    did_you_mean,
+)
+from ridgepole.permanence import Permanence, construct
+from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.signals import SignalGuard
+
+if TYPE_CHECKING:
+    from ridgepole.permanences.loggers.group import LoggerGroup
+
+_MISSING: Any = object()
+
+
+class Controller:
+    """The permanences of one run. A process has it as `self.controller`.
+
+    Attributes:
+        run_dir: Directory of this run; its name is the run id.
+        config: The resolved description of the pipeline, as in `config.resolved.json`.
+        seed: The seed that python, numpy and torch were given.
+        attempt: 1 for a fresh run.
+        step: The step that `tick` counts.
+    """
+
+    def __init__(
+        self, plan: Plan, run_dir: Path, config: Mapping[str, Any], seed: int, guard: SignalGuard, attempt: int = 1
+    ) -> None:
+        self.run_dir = run_dir
+        self.config = config
+        self.seed = seed
+        self.attempt = attempt
+        self.step = 0
+        self._plan = plan
+        self._guard = guard
+        self._owned: dict[str, Permanence] = {}
+        self._group: LoggerGroup | None = None
+        self._ticks = 0
+        self._due_ticks: float = math.inf
+        self._due_time = math.inf
+        self._best: float | None = None
+        self._schedule()
+
+    @property
+    def run_id(self) -> str:
+        """The run id."""
+        return self.run_dir.name
+
+    @property
+    def permanences(self) -> Mapping[str, Permanence]:
+        """The permanences that exist so far, in the order of construction."""
+        return dict(self._owned)
+
+    def get_permanence(self, name: str, default: Any = _MISSING) -> Any:
+        """The permanence of that name.
+
+        `"logger"` gives all loggers of the run as one, `"progress_manager"` the display; both are always there.
+
+        Args:
+            name: Its name in the pipeline.
+            default: What to return where there is none.
+
+        Returns:
+            The permanence, or the default.
+
+        Raises:
+            PermanenceNotFoundError: If there is none and no default was given.
+        """
+        if name == LOGGER and self._group is not None:
+            return self._group
+        found = self._owned.get(self._plan.progress if name == PROGRESS else name)
+        if found is not None:
+            return found
+        if default is not _MISSING:
+            return default
+        declared = [part.name for part in self._plan.permanences]
+        if name in (*declared, LOGGER):
+            hint = f"it is constructed later: ask for it in initialize(), or set depends_on = [{name!r}]"
+            raise PermanenceNotFoundError(f"the permanence {name!r} does not exist yet; {hint}")
+        hint = did_you_mean(name, declared) or f"declared are: {', '.join(declared)}"
+        raise PermanenceNotFoundError(f"no permanence is called {name!r}; {hint}")
+
+    # --- ticks and checkpoints
+
+    def tick(self, step: int | None = None) -> None:
+        """Marks a step boundary: the only place where a checkpoint is taken and a stop is obeyed.
+
+        Args:
+            step: Sets the step; None adds one.
+
+        Raises:
+            StopRequested: If a signal asked the run to stop.
+        """
+        self.step = self.step + 1 if step is None else step
+        self._ticks += 1
+        guard = self._guard
+        guard.ticking = True
+        if guard.requested is not None or self._ticks >= self._due_ticks or time.monotonic() >= self._due_time:
+            self._at_boundary()
+        elif self._plan.policy.keep_best is not None and self._is_new_best():
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Takes a checkpoint now: calls `checkpoint()` of every permanence in order.
+
+        Raises:
+            Exception: What a permanence's `checkpoint` raised, with a note of which.
+        """
+        for part in self._plan.permanences:
+            permanence = self._owned.get(part.name)
+            if permanence is not None:
+                self._call(part, "checkpoint", permanence.checkpoint)
+        self._schedule()
+
+    def end_process(self) -> None:
+        """The tick at the end of a process, where the policy may ask for a checkpoint of its own.
+
+        Raises:
+            StopRequested: If a signal asked the run to stop.
+        """
+        self._ticks += 1
+        stop = self._guard.requested
+        policy = self._plan.policy
+        if policy.after_process or self._ticks >= self._due_ticks or (stop is not None and policy.on_signal):
+            self.checkpoint()
+        if stop is not None:
+            raise stop
+
+    def _at_boundary(self) -> None:
+        stop = self._guard.requested
+        if stop is None:
+            self.checkpoint()
+            return
+        if self._plan.policy.on_signal:
+            self.checkpoint()
+        raise stop
+
+    def _schedule(self) -> None:
+        policy = self._plan.policy
+        self._due_ticks = self._ticks + policy.every_steps if policy.every_steps else math.inf
+        self._due_time = time.monotonic() + policy.every_minutes * 60 if policy.every_minutes else math.inf
+
+    def _is_new_best(self) -> bool:
+        """Whether the metric of `keep_best` has become better since the last look."""
+        wanted = self._plan.policy.keep_best
+        if wanted is None or self._group is None:
+            return False
+        entry = self._group.summary().get(wanted.metric, {})
+        value = entry.get(wanted.mode)
+        if not isinstance(value, int | float) or value == self._best:
+            return False
+        self._best = value
+        return True
+
+    # --- lifecycle
+
+    def open(self) -> None:
+        """Constructs, initialises and validates all permanences in their order.
+
+        Raises:
+            BaseException: The first failure, or a `ValidationFailed` with several. `close` is owed in any case.
+        """
+        for part in self._plan.permanences:
+            self._owned[part.name] = self._call(part, "construction", partial(self._make, part))
+            self._fill_group()
+        for part in self._plan.permanences:
+            self._call(part, "initialize", self._owned[part.name].initialize)
+        failures: list[Exception] = []
+        for part in self._plan.permanences:
+            try:
+                self._call(part, "validate", self._owned[part.name].validate)
+            except Exception as error:  # noqa: BLE001 - all failures are reported together
+                failures.append(error)
+            except BaseException as error:  # a Ctrl-C stops the collecting and stays the cause
+                for failure in failures:
+                    add_note_once(error, f"before it: {type(failure).__name__}: {failure}")
+                raise
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ValidationFailed(f"{len(failures)} permanences are not valid", failures)
+
+    def close(self) -> list[BaseException]:
+        """Cleans every permanence up in reverse order, each whatever the others do.
+
+        Returns:
+            What their clean-ups raised.
+        """
+        self._guard.start_cleanup()
+        errors: list[BaseException] = []
+        parts = {part.name: part for part in self._plan.permanences}
+        bar = self._cleanup_bar()
+        while self._owned:
+            name, permanence = self._owned.popitem()
+            try:
+                permanence.cleanup()
+            except BaseException as error:  # noqa: BLE001 - a clean-up never keeps the others from theirs
+                errors.append(_noted(error, parts[name], "cleanup"))
+            if name != self._plan.progress:
+                bar()
+        return errors
+
+    def arguments_of(self, part: Part) -> tuple[list[Any], dict[str, Any]]:
+        """The positional and keyword arguments of a part, its permanences filled in."""
+        named = part.arguments()
+        for name, target in part.bindings.items():
+            named[name] = None if target is None else self.get_permanence(target)
+        if "controller" in part.signature.reserved:
+            named["controller"] = self
+        if "force" in part.signature.reserved:
+            named["force"] = part.force
+        only_positional = [p.name for p in part.signature.parameters.values() if p.positional and p.name in named]
+        return [named.pop(name) for name in only_positional], named
+
+    def _make(self, part: Part) -> Any:
+        positional, named = self.arguments_of(part)
+        return construct(part.target, *positional, **named)
+
+    def _call(self, part: Part, phase: str, hook: Callable[[], Any]) -> Any:
+        try:
+            with self._guard.user_code():
+                return hook()
+        except BaseException as error:
+            _noted(error, part, phase)
+            raise
+
+    def _fill_group(self) -> None:
+        """Makes the one view over all loggers as soon as the last of them exists."""
+        from ridgepole.permanences.loggers.group import LoggerGroup
+
+        if self._group is None and all(name in self._owned for name in self._plan.loggers):
+            self._group = LoggerGroup([self._owned[name] for name in self._plan.loggers])  # type: ignore[misc]
+
+    def _cleanup_bar(self) -> Callable[[], None]:
+        """Shows the clean-up; what goes wrong with showing it never stops it."""
+        display = self._owned.get(self._plan.progress)
+        try:
+            task = display.add_task_to_progress("cleanup", len(self._owned) - 1, progress_name="cleanup")  # type: ignore[union-attr]
+            return lambda: display.advance("cleanup", task)  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001
+            return lambda: None
+
+
+def _noted(error: BaseException, part: Part, phase: str) -> BaseException:
+    where = f", {part.place}" if part.place else ""
+    add_note_once(error, f"in {phase} of permanence {part.name!r} ({part.type_name}{where})")
+    return error

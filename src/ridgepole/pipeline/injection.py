@@ -1,0 +1,134 @@
+"""What a constructor or a process function asks for, read from its signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ridgepole.permanence import Permanence
+
+RESERVED = ("controller", "force")
+"""Parameters that the framework fills itself."""
+
+EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a constructor or function.
+
+    Attributes:
+        name: Its name.
+        annotation: Its annotation, evaluated; `EMPTY` where there is none.
+        default: Its default; `EMPTY` where there is none.
+        wanted: The permanence classes that its annotation names; empty for an ordinary value.
+        optional: Whether the annotation allows None.
+        positional: Whether it can only be given by position.
+        unresolved: Why its annotation could not be evaluated, or an empty text.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    wanted: tuple[type[Permanence], ...]
+    optional: bool
+    positional: bool = False
+    unresolved: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a type asks for.
+
+    Attributes:
+        parameters: By name, without `self`, the reserved ones, `*args` and `**kwargs`.
+        reserved: Which of the reserved ones it takes.
+        open: Whether it takes any keyword (`**kwargs`).
+    """
+
+    parameters: dict[str, Parameter]
+    reserved: frozenset[str]
+    open: bool
+
+
+@functools.cache
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """Reads a constructor's or function's signature; nothing of the user's is called.
+
+    Args:
+        target: A class or a function.
+
+    Returns:
+        What it asks for.
+    """
+    function: Any = target
+    skip_self = isinstance(target, type)
+    if skip_self:
+        function = getattr(target, "__init__")  # noqa: B009 - mypy objects to reading __init__ of an instance
+        if function is object.__init__:
+            return Signature({}, frozenset(), open=False)
+    listed = list(inspect.signature(function).parameters.values())[1 if skip_self else 0 :]
+    hints = _hints(function, [parameter.name for parameter in listed])
+    found: dict[str, Parameter] = {}
+    for parameter in listed:
+        if parameter.name in RESERVED or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        annotation: Any = hints.get(parameter.name, EMPTY)
+        unresolved = ""
+        if isinstance(annotation, _Unresolved):
+            annotation, unresolved = EMPTY, annotation.reason
+        wanted, optional = _wanted(annotation)
+        only_positional = parameter.kind is parameter.POSITIONAL_ONLY
+        found[parameter.name] = Parameter(
+            parameter.name, annotation, parameter.default, wanted, optional, only_positional, unresolved
+        )
+    reserved = frozenset(parameter.name for parameter in listed if parameter.name in RESERVED)
+    return Signature(found, reserved, open=any(p.kind is p.VAR_KEYWORD for p in listed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unresolved:
+    reason: str
+
+
+def _hints(function: Callable[..., Any], names: list[str]) -> dict[str, Any]:
+    """Evaluated annotations; one that can't be evaluated does not take the others with it."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:  # noqa: BLE001 - any name or expression may stand in an annotation; each is tried alone below
+        plain = inspect.unwrap(function)
+        raw = getattr(plain, "__annotations__", {})
+        hints: dict[str, Any] = {}
+        for name in names:
+            if name not in raw:
+                continue
+            alone = types.SimpleNamespace(__annotations__={name: raw[name]})
+            try:
+                hints |= typing.get_type_hints(alone, getattr(plain, "__globals__", {}), include_extras=True)
+            except Exception as error:  # noqa: BLE001
+                hints[name] = _Unresolved(f"{raw[name]!r}: {type(error).__name__}: {error}")
+        return hints
+
+
+def _wanted(annotation: Any) -> tuple[tuple[type[Permanence], ...], bool]:
+    """The permanence classes of `X`, `X | None`, `X | Y` or `Annotated[X, ...]`, and whether None is allowed."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    members: tuple[Any, ...] = (annotation,)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        members = typing.get_args(annotation)
+    optional = type(None) in members
+    classes = [member for member in members if member is not type(None)]
+    if classes and all(isinstance(c, type) and issubclass(c, Permanence) for c in classes):
+        return tuple(classes), optional
+    return (), optional

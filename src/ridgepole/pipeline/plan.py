@@ -1,0 +1,189 @@
+"""What a run will do, checked and frozen: the outcome of the builder, the input of the runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ridgepole.checkpoint.policy import CheckpointPolicy
+from ridgepole.errors import Place, Problem
+from ridgepole.pipeline.convert import Misfits, convert, fresh
+from ridgepole.pipeline.injection import EMPTY, RESERVED, Signature
+from ridgepole.pipeline.settings import Settings
+
+LOGGER = "logger"
+"""The name under which all loggers of a run are found as one."""
+PROGRESS = "progress_manager"
+"""The name under which the progress display is always found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """`retries = { n = 2, backoff = 1.0, on = ["OSError"] }` of a process."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
+
+    n: int
+    """How often the process is tried again."""
+    backoff: float = 0.0
+    """Seconds before the first retry; doubled before each next one."""
+    on: tuple[str, ...] = ("Exception",)
+    """Names of the exceptions that are worth a retry, base classes included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One permanence or process of a plan.
+
+    Attributes:
+        name: Its name in the pipeline.
+        target: Its class or function.
+        signature: What the target asks for.
+        values: The values that were given, as given.
+        bindings: Parameter to the name of the permanence that fills it; None for an optional one that is absent.
+        place: Where it is declared.
+        depends_on: Names of the permanences that must come before it.
+        ranks: `"zero"` where only rank 0 constructs it.
+        default: Whether the framework added it.
+        force: Whether a process ignores its `skip`.
+        retries: How a failing process is tried again.
+    """
+
+    name: str
+    target: Any
+    signature: Signature
+    values: Mapping[str, Any] = field(default_factory=dict)
+    bindings: Mapping[str, str | None] = field(default_factory=dict)
+    place: Place | None = None
+    depends_on: tuple[str, ...] = ()
+    ranks: Literal["all", "zero"] = "all"
+    default: bool = False
+    force: bool = False
+    retries: Retries | None = None
+
+    @property
+    def type_name(self) -> str:
+        """The name of the class or function."""
+        return str(getattr(self.target, "__name__", self.target))
+
+    def arguments(self) -> dict[str, Any]:
+        """The given values converted, afresh at each call: a run never sees what another did to them.
+
+        Raises:
+            Misfits: If a value does not fit, which `check` has seen before.
+        """
+        given = {}
+        for name, value in self.values.items():
+            parameter = self.signature.parameters.get(name)
+            plain = fresh(value)
+            given[name] = (
+                plain if parameter is None or parameter.annotation is EMPTY else convert(parameter.annotation, plain)
+            )
+        return given
+
+    def resolved(self) -> dict[str, Any]:
+        """The part as it will be constructed, defaults included, in the shape of its table."""
+        params: dict[str, Any] = {}
+        try:
+            given = self.arguments()
+        except Misfits:  # only a plan with problems, which is shown but never run
+            given = dict(self.values)
+        for name, parameter in self.signature.parameters.items():
+            if name in self.bindings:
+                target = self.bindings[name]
+                params[name] = None if target is None else {"ref": target}
+            elif name in given:
+                params[name] = given[name]
+            elif not parameter.required:
+                params[name] = parameter.default
+        params |= {name: value for name, value in given.items() if name not in params and name not in RESERVED}
+        table: dict[str, Any] = {"type": self.type_name, "params": params}
+        if self.force:
+            table["force"] = True
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked pipeline.
+
+    Attributes:
+        settings: Its `[pipeline]` table.
+        policy: When checkpoints are taken.
+        permanences: In the order of construction.
+        processes: In the order of execution.
+        loggers: Names of the permanences that are loggers; empty where `logger = false`.
+        progress: Name of the progress display.
+        file: The pipeline's file; None for one that was built in Python.
+        directory: Where the pipeline's file lies.
+        source: The main file byte for byte.
+        warnings: What is doubtful but does not stop the run.
+        secrets: Values that must not be written anywhere but into the config file.
+        overrides: The `-s` values as typed.
+    """
+
+    settings: Settings
+    policy: CheckpointPolicy
+    permanences: tuple[Part, ...]
+    processes: tuple[Part, ...]
+    loggers: tuple[str, ...]
+    progress: str
+    file: Path | None
+    directory: Path
+    source: bytes
+    warnings: tuple[Problem, ...] = ()
+    secrets: frozenset[str] = frozenset()
+    overrides: tuple[str, ...] = ()
+
+    def resolved(self, seed: int | None = None) -> dict[str, Any]:
+        """The plan as plain JSON values: what `config.resolved.json` holds.
+
+        Args:
+            seed: The seed of the run, where one was drawn.
+        """
+        settings = {item.name: getattr(self.settings, item.name) for item in fields(self.settings)}
+        settings["seed"] = self.settings.seed if seed is None else seed
+        settings["checkpoint"] = self.policy
+        plain = {
+            "pipeline": settings,
+            "permanences": {part.name: part.resolved() for part in self.permanences},
+            "processes": {part.name: part.resolved() for part in self.processes},
+        }
+        result: dict[str, Any] = plain_json(plain, self.secrets)
+        return result
+
+
+def plain_json(value: Any, secrets: frozenset[str] = frozenset(), depth: int = 0) -> Any:
+    """Any value as JSON values: what JSON has no word for becomes text, and secrets become `***`.
+
+    Args:
+        value: Anything.
+        secrets: Texts that must not appear.
+        depth: How deep this call stands; below 64 the rest is shown as text.
+    """
+
+    def inner(item: Any) -> Any:
+        return plain_json(item, secrets, depth + 1)
+
+    if isinstance(value, float):
+        return value if value - value == 0.0 else str(value)  # strict JSON has no nan or inf
+    if value is None or isinstance(value, bool | int):
+        return value
+    if depth < 64:
+        if isinstance(value, Mapping):
+            return {str(key): inner(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [inner(item) for item in value]
+        if is_dataclass(value) and not isinstance(value, type):
+            return {item.name: inner(getattr(value, item.name)) for item in fields(value)}
+    return redact(str(value), secrets)
+
+
+def redact(text: str, secrets: frozenset[str]) -> str:
+    """The text with every secret replaced by `***`."""
+    for secret in sorted(secrets, key=len, reverse=True):  # a secret may be part of another
+        if secret:
+            text = text.replace(secret, "***")
+    return text

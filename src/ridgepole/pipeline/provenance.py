@@ -1,0 +1,104 @@
+"""Where a run's results come from: code, packages, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_DIFF_LIMIT = 8 * 1024 * 1024
+_DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.(?:dist|egg)-info")
+
+
+def code_state(directory: Path) -> tuple[dict[str, Any], str]:
+    """What git says of the user's code.
+
+    Args:
+        directory: The directory of the pipeline's file.
+
+    Returns:
+        Commit, branch, whether there are changes, untracked files; and the diff against the commit, cut at 8 MiB.
+        Both empty outside a repository or without git.
+    """
+    status = _git(directory, "status", "--porcelain=v2", "--branch", "--untracked-files=normal")
+    if status is None:
+        return {}, ""
+    lines = status.splitlines()
+    heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# ") and " " in line[2:])
+    untracked = [line[2:] for line in lines if line.startswith("? ")]
+    changed = any(not line.startswith(("#", "?")) for line in lines)
+    commit = heads.get("branch.oid", "")
+    diff = (_git(directory, "diff", "--no-color", "--no-ext-diff", "HEAD") or "") if changed else ""
+    if len(diff) > _DIFF_LIMIT:
+        diff = diff[:_DIFF_LIMIT] + "\n[cut: the diff is longer than 8 MiB]\n"
+    return {
+        "commit": None if commit == "(initial)" else commit,
+        "branch": heads.get("branch.head"),
+        "changed": changed,
+        "untracked": untracked[:1000],
+    }, diff
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    # No optional locks: looking at a repository must never disturb the user's own git command.
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(directory), *arguments],  # noqa: S607 - the user's own git, wherever it is
+            capture_output=True,
+            timeout=10,
+            check=False,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+
+
+def packages() -> dict[str, str]:
+    """Installed distributions and their versions, sorted by name.
+
+    Read from the names of the metadata directories: parsing every METADATA file costs many times more.
+    """
+    found: dict[str, str] = {}
+    for entry in dict.fromkeys(sys.path):
+        try:
+            names = [item.name for item in os.scandir(entry or ".")]
+        except OSError:
+            continue
+        for name in names:
+            match = _DIST_INFO.fullmatch(name)
+            if match:
+                found.setdefault(match["name"].replace("_", "-").lower(), match["version"])
+    return dict(sorted(found.items()))
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the interpreter; no device is opened."""
+    import psutil
+
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "cpus": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "devices": devices(),
+    }
+
+
+def devices() -> dict[str, Any]:
+    """What accelerators there are and what `Device()` would choose; a broken driver is a note, not a failed run."""
+    from ridgepole.permanences.device import survey
+
+    try:
+        return survey().as_dict()
+    except Exception as error:  # noqa: BLE001
+        return {"chosen": None, "why": f"{type(error).__name__}: {error}", "notes": [], "devices": []}

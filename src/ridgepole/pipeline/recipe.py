@@ -1,0 +1,198 @@
+"""A pipeline's description before it is checked, from a TOML document or from Python calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ridgepole.config import Document, Override, thaw
+from ridgepole.errors import ConfigError, Place, Problem, did_you_mean
+from ridgepole.pipeline.injection import signature_of
+from ridgepole.pipeline.settings import Settings
+from ridgepole.registry import Kind, Registry
+
+Path_ = tuple[str | int, ...]
+
+SECTIONS: dict[str, Kind] = {"permanences": "permanence", "processes": "process"}
+TOP_LEVEL = ("pipeline", "permanences", "processes", "sweep")
+
+_UNREAD = [("sweep",)]
+"""Tables that pass through as they are: the sweep engine reads them itself."""
+
+RESERVED_KEYS: dict[Kind, tuple[str, ...]] = {
+    "permanence": ("type", "params", "depends_on", "ranks", "force"),
+    "process": ("type", "params", "needs", "cache", "retries", "force", "depends_on", "ranks"),
+}
+"""Keys of a table that are the framework's."""
+
+ALL_RESERVED = frozenset(key for keys in RESERVED_KEYS.values() for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What was written, not yet checked.
+
+    Attributes:
+        tree: The `pipeline`, `permanences`, `processes` and `sweep` tables; a `type` may be a class or function.
+        place: Where a path of the tree stands; the second argument asks for the key's place.
+        file: The pipeline's file; None for one that was built in Python.
+        directory: Where the user's package and the run root are looked for.
+        source: The main file byte for byte; None for a pipeline built in Python.
+        secrets: Paths whose values are secret.
+        overrides: The `-s` values as typed.
+    """
+
+    tree: Mapping[str, Any]
+    place: Callable[[Path_, bool], Place | None]
+    directory: Path
+    file: Path | None = None
+    source: bytes | None = None
+    secrets: frozenset[Path_] = frozenset()
+    overrides: tuple[str, ...] = field(default=())
+
+    def at(self, path: Path_) -> Any:
+        """The value at a path, or None."""
+        node: Any = self.tree
+        for key in path:
+            try:
+                node = node[key]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return node
+
+
+def from_document(document: Document, overrides: Sequence[Override], environ: Mapping[str, str]) -> Recipe:
+    """Applies overrides and interpolation to a document that was read.
+
+    Args:
+        document: The document.
+        overrides: The `-s` values, in order; short names are resolved here.
+        environ: The environment, for `${env:...}`.
+
+    Returns:
+        The recipe; its `[pipeline]` table has a name.
+
+    Raises:
+        ConfigError: If an override names nothing or two things, or a reference can't be resolved.
+    """
+    problems: list[Problem] = []
+    named = [override for override in overrides if len(override.path) > 1]
+    bare = [override for override in overrides if len(override.path) == 1]
+    document = document.override(_resolve_all(document.values, named, None, problems))
+    directory = document.path.absolute().parent if document.path else Path.cwd()
+    if bare:
+        # A bare name is looked up among the parameters of the types, so these must be known first.
+        pipeline = document.interpolate(environ, skip=_UNREAD).values.get("pipeline")
+        package = pipeline.get("package") if isinstance(pipeline, Mapping) else None
+        registry = Registry.load(package if isinstance(package, str) else None, directory)
+        document = document.override(_resolve_all(document.values, bare, registry, problems))
+    if problems:
+        raise ConfigError(problems)
+    document = document.interpolate(environ, skip=_UNREAD)
+    tree = thaw(document.values)
+    stem = document.path.stem if document.path else "pipeline"
+    pipeline = tree.get("pipeline", {})
+    if isinstance(pipeline, Mapping):
+        tree["pipeline"] = {"name": stem, **pipeline}
+    return Recipe(
+        tree,
+        lambda path, key: document.place(path, key=key),
+        directory,
+        document.path,
+        document.source,
+        document.secrets,
+        tuple(override.place.text for override in overrides),
+    )
+
+
+def _resolve_all(
+    tree: Mapping[str, Any], overrides: Iterable[Override], registry: Registry | None, problems: list[Problem]
+) -> list[Override]:
+    """The overrides with their full paths; those that lead nowhere go into the problems."""
+    resolved: list[Override] = []
+    for override in overrides:
+        found = _resolve(tree, override, registry)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            resolved.append(replace(override, path=found))
+    return resolved
+
+
+def _resolve(tree: Mapping[str, Any], override: Override, registry: Registry | None) -> tuple[str, ...] | Problem:
+    """The full path that an override's name stands for, or why it stands for none."""
+    path = override.path
+    if path[0] in TOP_LEVEL and len(path) > 1:
+        return _spelled(tree, path)
+    if len(path) == 1:
+        assert registry is not None
+        return _resolve_bare(tree, override, registry)
+    sections = [section for section in SECTIONS if path[0] in _table(tree, section)]
+    if len(sections) == 1:
+        return _spelled(tree, (sections[0], *path))
+    if sections:
+        message = f"{path[0]!r} is a permanence and a process; write permanences.{path[0]} or processes.{path[0]}"
+        return Problem(message, override.place)
+    names = [name for section in SECTIONS for name in _table(tree, section)]
+    hint = did_you_mean(path[0], [*names, *TOP_LEVEL])
+    return Problem(f"nothing is called {path[0]!r}", override.place, hint or f"there are: {', '.join(names) or 'none'}")
+
+
+def _resolve_bare(tree: Mapping[str, Any], override: Override, registry: Registry) -> tuple[str, ...] | Problem:
+    key = override.path[0]
+    fitting: list[tuple[str, ...]] = []
+    known: set[str] = set()
+    for section, kind in SECTIONS.items():
+        for name, table in _table(tree, section).items():
+            keys = _parameter_names(table, kind, registry)
+            known |= keys
+            if key in keys:
+                fitting.append(_spelled(tree, (section, name, key)))
+    settings = {item.name for item in fields(Settings)}
+    if key in settings:
+        fitting.append(("pipeline", key))
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = " or ".join(".".join(path) for path in fitting)
+        return Problem(f"{key!r} could be {names}", override.place, "write more of the name")
+    return Problem(f"no parameter is called {key!r}", override.place, did_you_mean(key, known | settings))
+
+
+def _parameter_names(table: Any, kind: Kind, registry: Registry) -> set[str]:
+    """Every parameter that a table has or could have."""
+    if not isinstance(table, Mapping):
+        return set()
+    params = table.get("params", {})
+    keys = {*table, *(params if isinstance(params, Mapping) else ())} - ALL_RESERVED
+    type_name = table.get("type")
+    entry = registry.find(kind, type_name) if isinstance(type_name, str) else None
+    if entry is not None:
+        keys |= {name for name, parameter in signature_of(entry.target).parameters.items() if not parameter.wanted}
+    return keys
+
+
+def _spelled(tree: Mapping[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path as the file spells it: a parameter may stand flat in its table or in `params`."""
+    if path[0] not in SECTIONS or len(path) < 3:
+        return path
+    rest = path[3:] if path[2] == "params" else path[2:]
+    if not rest or (path[2] != "params" and rest[0] in ALL_RESERVED):
+        return path
+    table = _table(tree, path[0]).get(path[1])
+    if not isinstance(table, Mapping):
+        return path
+    flat = rest[0] in table and rest[0] not in ALL_RESERVED
+    inner = table.get("params")
+    if flat and not (isinstance(inner, Mapping) and rest[0] in inner):
+        return (path[0], path[1], *rest)
+    if path[2] == "params" or isinstance(inner, Mapping):
+        return (path[0], path[1], "params", *rest)
+    return path
+
+
+def _table(tree: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    table = tree.get(section, {})
+    return table if isinstance(table, Mapping) else {}

@@ -1,0 +1,183 @@
+"""One run from start to end: directory, provenance, permanences, processes, clean-up, final status."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ridgepole import rundir
+from ridgepole.checkpoint.rng import draw_seed, seeded
+from ridgepole.errors import join_errors
+from ridgepole.permanence import current_run
+from ridgepole.pipeline import provenance
+from ridgepole.pipeline.controller import Controller
+from ridgepole.pipeline.executor import Executor, Outcome
+from ridgepole.pipeline.plan import Plan, plain_json, redact
+from ridgepole.pipeline.signals import SignalGuard
+from ridgepole.rundir import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that finished.
+
+    Attributes:
+        id: The run id.
+        path: The run directory.
+        status: `"finished"`.
+        seconds: Wall time.
+        metrics: What the logger's summary says of each metric, as in `summary.json`.
+        processes: How each process went.
+    """
+
+    id: str
+    path: Path
+    status: str
+    seconds: float
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    processes: Sequence[Outcome] = ()
+
+
+def run(plan: Plan, root: Path) -> RunResult:
+    """Runs a plan in a directory of its own below a root.
+
+    Args:
+        plan: What to run.
+        root: The directory that holds runs.
+
+    Returns:
+        The result.
+
+    Raises:
+        RunDirError: If the run directory can't be made.
+        BaseException: What the run failed with, unchanged but for notes of where. Its `ridgepole_run` attribute is
+            the path of the run directory.
+    """
+    directory = RunDir.create(root)
+    started, clock = time.time(), time.monotonic()
+    seed = draw_seed() if plan.settings.seed is None else plan.settings.seed
+    config = plan.resolved(seed)
+    guard = SignalGuard(plan.settings.grace_seconds)
+    record = _Record(plan, directory, started, seed)
+    executor: Executor | None = None
+    errors: list[BaseException] = []
+    failed_in_cleanup = False
+    try:
+        with guard.installed():
+            try:
+                record.start(config)
+                controller = Controller(plan, directory.path, config, seed, guard)
+                executor = Executor(plan, controller, guard)
+                with seeded(seed, deterministic=plan.settings.deterministic):
+                    errors, failed_in_cleanup = _live(controller, executor)
+            except BaseException as error:  # noqa: BLE001 - recorded, then raised below
+                errors.append(error)
+            status = _status(errors, failed_in_cleanup=failed_in_cleanup)
+            record.end(status, errors, executor.outcomes if executor else [])
+    finally:
+        directory.release()
+    if errors:
+        cause = join_errors(errors, f"run {directory.id} failed, and so did its clean-up")
+        cause.ridgepole_run = directory.path  # type: ignore[attr-defined]
+        raise cause
+    metrics = rundir.read_run(directory.path).json(rundir.SUMMARY).get("metrics", {})
+    return RunResult(
+        directory.id, directory.path, status, time.monotonic() - clock, metrics, executor.outcomes if executor else []
+    )
+
+
+def _live(controller: Controller, executor: Executor) -> tuple[list[BaseException], bool]:
+    """The part of a run in which permanences exist. Returns its errors, and whether only the clean-up had any."""
+    token = current_run.set(controller)
+    errors: list[BaseException] = []
+    try:
+        try:
+            controller.open()
+            executor.run()
+        except BaseException as error:  # noqa: BLE001 - raised by the caller, after the clean-up
+            errors.append(error)
+        late = controller.close()
+    finally:
+        current_run.reset(token)
+    return errors + late, not errors and bool(late)
+
+
+def _status(errors: Sequence[BaseException], *, failed_in_cleanup: bool) -> str:
+    if not errors:
+        return "finished"
+    if failed_in_cleanup:
+        return "finished_with_cleanup_errors"
+    first = errors[0]
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return "interrupted" if isinstance(first, KeyboardInterrupt) else "failed"
+
+
+class _Record:
+    """What a run writes about itself."""
+
+    def __init__(self, plan: Plan, directory: RunDir, started: float, seed: int) -> None:
+        self.plan, self.directory = plan, directory
+        self.fields: dict[str, Any] = {
+            "pipeline": plan.settings.name,
+            "status": "running",
+            "started": started,
+            "ended": None,
+            "seconds": None,
+            "attempt": 1,
+            "seed": seed,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "file": str(plan.file.absolute()) if plan.file else None,
+        }
+        self.clock = time.monotonic()
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        directory, secrets = self.directory, self.plan.secrets
+        directory.write_run(**self.fields)
+        directory.write_config(self.plan.source)
+        directory.write_json(rundir.RESOLVED, config)
+        directory.start_attempt(1)
+        state, diff = provenance.code_state(self.plan.directory)
+        directory.write_json(
+            rundir.PROVENANCE,
+            plain_json(
+                {
+                    "command": sys.argv,
+                    "overrides": self.plan.overrides,
+                    "working_directory": str(Path.cwd()),
+                    "pipeline_directory": str(self.plan.directory),
+                    "git": state,
+                    "machine": provenance.machine(),
+                    "packages": provenance.packages(),
+                },
+                secrets,
+            ),
+        )
+        if diff:
+            rundir.write_atomically(directory.path / rundir.DIFF, redact(diff, secrets).encode())
+
+    def end(self, status: str, errors: Sequence[BaseException], outcomes: Sequence[Outcome]) -> None:
+        self.fields |= {
+            "status": status,
+            "ended": time.time(),
+            "seconds": round(time.monotonic() - self.clock, 3),
+            "processes": [asdict(outcome) for outcome in outcomes],
+        }
+        if errors:
+            self.fields["error"] = plain_json(_described(errors[0]), self.plan.secrets)
+        self.directory.write_run(**self.fields)
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "notes": list(getattr(error, "__notes__", ())),
+    }

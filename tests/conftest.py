@@ -1,0 +1,45 @@
+"""Fixtures that more than one room's tests use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    """Tests see no rank, no colour wish and no run of the machine they happen to run on."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Writes the files of a small project and gives its directory; values are file contents by name."""
+
+    def write(**files: str) -> Path:
+        for name, text in files.items():
+            path = tmp_path / name.replace("__", ".")
+            path.write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def ridgepole(tmp_path):
+    """Calls the command line in a process of its own, in the test's directory."""
+
+    def call(*arguments: str, cwd: Path = tmp_path, timeout: float = 60, **environment: str):
+        return subprocess.run(
+            [sys.executable, "-m", "ridgepole", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            timeout=timeout,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        )
+
+    return call

@@ -1,0 +1,107 @@
+"""A machine to test on: the fake driver library, a lease directory of its own, a clean environment, a stand-in for torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from ridgepole.permanences.device import child, nvml, torchside
+
+HERE = Path(__file__).parent
+
+
+def _load_fake():
+    spec = importlib.util.spec_from_file_location("ridgepole_fake_nvml", HERE / "fake_nvml.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def fake():
+    return _load_fake()
+
+
+@pytest.fixture
+def card(fake):
+    return fake.card
+
+
+class FakeCuda:
+    """What `Device` uses of `torch.cuda`, and what it did with it."""
+
+    def __init__(self):
+        self.started = False
+        self.current = None
+        self.emptied = 0
+        self.held = {}
+        self.uuids = {}
+
+    def is_initialized(self):
+        return self.started
+
+    def is_available(self):
+        return bool(self.uuids)
+
+    def device_count(self):
+        return len(self.uuids)
+
+    def get_device_properties(self, index):
+        self.started = True
+        return types.SimpleNamespace(uuid=self.uuids.get(index, ""), name="Some GPU", total_memory=8 * 1024**3)
+
+    def set_device(self, index):
+        self.started, self.current = True, index
+
+    def memory_reserved(self, index):
+        return self.held.get(index, 0)
+
+    def empty_cache(self):
+        self.emptied += 1
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    """A torch built for CUDA, of which no card is really there."""
+    module = types.ModuleType("torch")
+    module.__version__ = "2.9.0+cu130"
+    module.version = types.SimpleNamespace(cuda="13.0", hip=None, xpu=None)
+    module.cuda = FakeCuda()
+    module.device = lambda name: f"torch.device({name})"
+    monkeypatch.setitem(sys.modules, "torch", module)
+    return module
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    for name in (
+        *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+        *("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID"),
+    ):
+        monkeypatch.setenv(name, "")  # so that what the code under test sets is taken back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RIDGEPOLE_LEASE_DIR", str(tmp_path / "leases"))
+    (tmp_path / "maps").write_text("7f00-7f01 r-xp 00000000 00:00 0 /usr/lib/libc.so.6\n")
+    monkeypatch.setattr(torchside, "_MAPS", tmp_path / "maps")
+    return tmp_path
+
+
+@pytest.fixture
+def machine(monkeypatch, environment, torch, fake):
+    """Makes this machine another one: `machine("eight")` by a recording, `machine([card(0), …])` by hand."""
+
+    def install(description, **more):
+        if isinstance(description, str):
+            description = fake.machine(description)
+        elif isinstance(description, list):
+            description = {"cards": description}
+        library = fake.FakeNvml({**description, **more})
+        monkeypatch.setattr(nvml, "open_library", library.load)
+        monkeypatch.setattr(child, "cuda_order", lambda: None)
+        return library
+
+    return install

@@ -1,0 +1,161 @@
+"""NVIDIA's library as ctypes sees it, played from a description of a machine (`machines/*.json`).
+
+Functions take and fill the same ctypes objects that the driver's own would, and answer with NVML's return codes. A function
+that a description names in `lacks` does not exist, as in an older driver.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+MACHINES = Path(__file__).parent / "machines"
+GIB = 1024**3
+NOT_AVAILABLE = 2**64 - 1
+
+
+def card(number, *, used=0, total=40 * GIB, name="NVIDIA A100-SXM4-40GB", processes=(), **more):
+    """A description of one card; its UUID and PCI bus follow from its number."""
+    return {
+        "uuid": f"GPU-{number:08x}-1111-2222-3333-444444444444",
+        "name": name,
+        "bus": 16 * (number + 1),
+        "total": total,
+        "used": used,
+        "processes": list(processes),
+        **more,
+    }
+
+
+def machine(name):
+    return json.loads((MACHINES / f"{name}.json").read_text())
+
+
+def install(description):
+    """Puts the fake in the place of the driver's library; for a process of its own."""
+    from ridgepole.permanences.device import nvml
+
+    library = FakeNvml(description)
+    nvml.open_library = library.load
+    return library
+
+
+class FakeNvml:
+    def __init__(self, description):
+        self.description = description
+        self.calls = Counter()
+        self.opened = 0
+
+    def load(self):
+        if self.description.get("missing"):
+            raise OSError("libnvidia-ml.so.1: cannot open shared object file: No such file or directory")
+        return self
+
+    @property
+    def cards(self):
+        return self.description["cards"]
+
+    def __getattr__(self, name):
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+        body = name.removeprefix("nvml")
+        if name in self.__dict__.get("description", {}).get("lacks", ()):
+            raise AttributeError(name)
+        for what in ("Compute", "Graphics", "MPSCompute"):
+            if body.startswith(f"DeviceGet{what}RunningProcesses"):
+                return lambda *args: self._count(name, lambda *inner: self._processes(what, *inner), args)
+        function = getattr(type(self), f"_{body}", None)
+        if function is None:
+            raise AttributeError(name)
+        return lambda *args: self._count(name, lambda *inner: function(self, *inner), args)
+
+    def _count(self, name, function, args):
+        self.calls[name] += 1
+        if self.opened == 0 and not name.startswith("nvmlInit"):
+            return 1
+        return function(*args)
+
+    def _unit(self, handle):
+        value = handle.value
+        entry = self.cards[value >> 8 & 0xFF]
+        return entry["mig"][value & 0xFF] if value & 0x10000 else entry
+
+    def _Init_v2(self):
+        code = self.description.get("init", 0)
+        self.opened += code == 0
+        return code
+
+    def _Shutdown(self):
+        self.opened -= 1
+        return 0
+
+    def _DeviceGetCount_v2(self, count):
+        count._obj.value = len(self.cards)
+        return 0
+
+    def _DeviceGetHandleByIndex_v2(self, number, handle):
+        position = self.description.get("order", list(range(len(self.cards))))[number.value]
+        handle._obj.value = 0x20000 | position << 8
+        return self.cards[position].get("handle_error", 0)
+
+    def _DeviceGetPciInfo_v3(self, handle, pci):
+        pci._obj.domain, pci._obj.bus, pci._obj.device = 0, self._unit(handle)["bus"], 0
+        return 0
+
+    def _DeviceGetUUID(self, handle, buffer, size):
+        buffer.value = self._unit(handle)["uuid"].encode()
+        return 0
+
+    def _DeviceGetName(self, handle, buffer, size):
+        buffer.value = self._unit(handle)["name"].encode()
+        return 0
+
+    def _DeviceGetMemoryInfo_v2(self, handle, memory):
+        assert memory._obj.version == 0x02000028, "the version word that nvml.h defines for this structure"
+        return self._fill(handle, memory._obj)
+
+    def _DeviceGetMemoryInfo(self, handle, memory):
+        return self._fill(handle, memory._obj)
+
+    def _fill(self, handle, memory):
+        unit = self._unit(handle)
+        if code := unit.get("memory_error", 0):
+            return code
+        memory.total, memory.free = unit["total"], unit["total"] - unit["used"]
+        return 0
+
+    def _processes(self, what, handle, count, infos):
+        unit = self._unit(handle)
+        if code := unit.get("processes_error", 0):
+            return code
+        mine = [one for one in unit["processes"] if one.get("type", "Compute") == what]
+        if len(mine) > count._obj.value:
+            count._obj.value = len(mine)
+            return 7
+        count._obj.value = len(mine)
+        for slot, one in zip(infos, mine):
+            slot.pid = one["pid"]
+            slot.used = NOT_AVAILABLE if one.get("used") is None else one["used"]
+        return 0
+
+    def _DeviceGetUtilizationRates(self, handle, rates):
+        util = self._unit(handle).get("util")
+        rates._obj.gpu = util or 0
+        return 3 if util is None else 0
+
+    def _DeviceGetMigMode(self, handle, current, pending):
+        unit = self._unit(handle)
+        current._obj.value = pending._obj.value = int("mig" in unit)
+        return 0 if "mig" in unit or "mig_capable" in unit else 3
+
+    def _DeviceGetMaxMigDeviceCount(self, handle, count):
+        count._obj.value = 7
+        return 0
+
+    def _DeviceGetMigDeviceHandleByIndex(self, handle, number, instance):
+        parts = self._unit(handle)["mig"]
+        if number.value >= len(parts) or parts[number.value] is None:
+            return 6
+        instance._obj.value = handle.value | 0x10000 | number.value
+        return 0

@@ -1,0 +1,322 @@
+"""Leases, with real locks and real processes."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ridgepole.errors import VRAMUsageError
+from ridgepole.permanences.device import Device, leases, survey
+from ridgepole.permanences.device.leases import Board, Holder, Lease
+
+GIB = 1024**3
+HERE = Path(__file__).parent
+
+HOLDER = """
+import json, os, sys
+sys.modules["torch"] = None  # a machine without torch: the choice needs none
+sys.path.insert(0, {here!r})
+import fake_nvml
+fake_nvml.install(json.loads({machine!r}))
+from ridgepole.errors import VRAMUsageError
+from ridgepole.permanences.device import Device
+sys.stdin.readline()
+try:
+    device = Device(**json.loads({options!r}))
+    print(device, flush=True)
+except VRAMUsageError as error:
+    print("refused:", str(error).splitlines()[0], flush=True)
+sys.stdin.readline()
+"""
+
+
+class Other:
+    """Another process that makes a `Device` when told to, and holds it until told to end."""
+
+    def __init__(self, cards, **options):
+        script = HOLDER.format(here=str(HERE), machine=json.dumps({"cards": cards}), options=json.dumps(options))
+        self.process = subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, stderr=-1, text=True)
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def answer(self):
+        return self.process.stdout.readline().strip() or self.process.communicate()[1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+def count(board, key="GPU-0"):
+    return len(board.holders(key))
+
+
+@pytest.fixture
+def board(tmp_path):
+    return Board(tmp_path / "leases")
+
+
+def take(board, key="GPU-0", **fields):
+    with board.lock():
+        return board.take(key, Holder(pid=os.getpid(), **fields))
+
+
+def test_later_starts_prefer_the_card_with_fewer_leases(machine, card):
+    machine([card(0), card(1, used=10 * GIB), card(2, used=39 * GIB)])
+    first, second, third = Device(), Device(), Device()
+    assert [str(one) for one in (first, second, third)] == ["cuda:0", "cuda:1", "cuda:0"]
+    second.cleanup()
+    assert str(Device()) == "cuda:1", "given back at cleanup"
+
+
+def test_sixteen_simultaneous_starts_on_four_cards(machine, card, environment):
+    cards = [card(number) for number in range(4)]
+    others = [Other(cards, lease="exclusive") for _ in range(16)]
+    try:
+        for other in others:
+            other.go()
+        answers = [other.answer() for other in others]
+    finally:
+        for other in others:
+            other.__exit__()
+    winners = sorted(answer for answer in answers if answer.startswith("cuda"))
+    assert winners == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"], answers
+    assert answers.count("refused: All devices are leased") == 12, answers
+
+
+def test_killing_a_holder_frees_its_lease(machine, card):
+    cards = [card(0)]
+    machine(cards)
+    with Other(cards, lease="exclusive", min_free="2GiB") as other:
+        other.go()
+        assert other.answer() == "cuda:0"
+        with pytest.raises(VRAMUsageError, match="All devices are leased") as caught:
+            Device()
+        (held,) = caught.value.devices[0]["leases"]
+        assert (held["pid"], held["exclusive"], held["min_free"]) == (other.process.pid, True, 2 * GIB)
+        assert f"leased by pid {other.process.pid}" in str(caught.value)
+        other.process.send_signal(signal.SIGKILL)
+        other.process.wait()
+        device = Device(lease="exclusive")
+        assert device.get_state()["lease"] == {"mode": "exclusive", "held": True}
+        device.cleanup()
+
+
+def test_the_lease_outlives_the_device_object(machine, card):
+    machine([card(0), card(1)])
+    kept = Device().device
+    gc.collect()
+    assert kept == "torch.device(cuda:0)"
+    assert str(Device()) == "cuda:1", "the first card still has its lease, though its Device is gone"
+
+
+def test_no_lease_is_taken_or_minded_where_it_is_off(machine, card, environment):
+    machine([card(0)])
+    Device(lease="off")
+    assert not (environment / "leases").exists()
+    Device(lease="exclusive")
+    assert str(Device(lease="off")) == "cuda:0"
+
+
+def test_a_forked_child_holds_nothing_and_gives_nothing_back(board):
+    lease = take(board)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            lease.release()  # as a cleanup inherited by the child would
+            os.write(writer, f"{lease.held} {lease.foreign} {count(board)}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 100) == b"False True 1"
+    assert lease.held
+    os.close(reader)
+    os.close(writer)
+    lease.release()
+
+
+def test_a_forked_child_that_lives_on_does_not_keep_the_lease(board):
+    script = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from ridgepole.permanences.device.leases import Board, Holder\n"
+        f"board = Board(Path({str(board.directory)!r}))\n"
+        "with board.lock():\n"
+        "    board.take('GPU-0', Holder(pid=os.getpid()))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    time.sleep(60)\n"
+        "print(child, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=-1, text=True)
+    child = int(holder.stdout.readline())
+    try:
+        holder.wait()
+        assert count(board) == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        holder.stdout.close()
+
+
+def test_a_copy_holds_nothing(board):
+    lease = take(board)
+    for twin in (pickle.loads(pickle.dumps(lease)), copy.deepcopy(lease)):
+        assert not twin.held
+        twin.release()
+    assert lease.held
+    lease.release()
+    assert count(board) == 0
+
+
+def test_releasing_never_touches_a_descriptor_that_was_reused(board, tmp_path):
+    lease = take(board)
+    other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    stranger = os.dup2(other, lease._descriptor)  # as after a daemon has closed all and opened its own
+    os.close(other)
+    assert not lease.held
+    lease.release()
+    os.fstat(stranger)
+    os.close(stranger)
+
+
+def test_slots_are_reused_and_never_unlinked(board):
+    first, second = take(board), take(board)
+    first.release()
+    third = take(board)
+    assert third.path == first.path
+    assert sorted(path.name for path in board.directory.iterdir()) == [
+        f"GPU-0.{os.getuid()}.0",
+        f"GPU-0.{os.getuid()}.1",
+        "choose.lock",
+    ]
+    second.release()
+    third.release()
+    assert len(list(board.directory.iterdir())) == 3
+
+
+def test_one_card_is_not_taken_for_another_whose_name_begins_alike(board):
+    lease = take(board, "GPU-1")
+    assert (count(board, "GPU-1"), count(board, "GPU-11"), count(board, "GPU")) == (1, 0, 0)
+    lease.release()
+
+
+def test_every_user_can_use_the_directory(board):
+    old = os.umask(0o077)
+    try:
+        lease = take(board)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(board.directory.stat().st_mode) == 0o1777
+    assert {stat.S_IMODE(path.stat().st_mode) for path in board.directory.iterdir()} == {0o644}
+    lease.release()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff\xfe", b"[" * 4000])
+def test_a_slot_with_nonsense_in_it_is_still_a_lease(board, text):
+    lease = take(board, exclusive=True)
+    lease.path.write_bytes(text)
+    assert board.holders("GPU-0") == (Holder(),)
+    lease.release()
+
+
+def test_links_and_pipes_in_the_directory_are_not_followed(board, tmp_path):
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    lease = take(board)
+    lease.release()
+    lease.path.unlink()
+    lease.path.symlink_to(target)
+    os.mkfifo(board.directory / f"GPU-0.{os.getuid()}.1")
+    assert board.holders("GPU-0") == ()
+    with board.lock():
+        board.take("GPU-0", Holder())
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("obstacle", ["file", "missing parent that is a file"])
+def test_an_unusable_directory_warns_and_goes_on(machine, card, environment, monkeypatch, caplog, obstacle):
+    machine([card(0)])
+    (environment / "file").write_text("")
+    directory = environment / "file" / ("" if obstacle == "file" else "leases")
+    monkeypatch.setenv("RIDGEPOLE_LEASE_DIR", str(directory))
+    assert str(Device(lease="exclusive")) == "cuda:0"
+    assert "no device lease" in caplog.text
+    assert "RIDGEPOLE_LEASE_DIR" in caplog.text
+
+
+def test_a_stuck_lock_is_passed_by_with_a_warning(board, monkeypatch, caplog):
+    monkeypatch.setattr(leases, "LOCK_TIMEOUT_S", 0.05)
+    with board.lock():
+        lease = take(board)
+    assert "another process has held" in caplog.text
+    assert lease.held
+    lease.release()
+
+
+def test_the_lock_serialises_threads(board):
+    inside, most = [], []
+
+    def work():
+        with board.lock():
+            inside.append(1)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 12
+
+
+def test_looking_does_not_disturb_another_look_or_a_holder(board):
+    lease = take(board)
+    lease.release()
+    barrier = threading.Barrier(4)
+    seen = []
+
+    def look():
+        barrier.wait()
+        seen.extend(count(board) for _ in range(200))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {0}, "a free slot that several look at must not seem held"
+
+
+def test_a_survey_shows_who_holds_what(machine, card):
+    machine([card(0)])
+    with Device(lease="exclusive"):
+        row = survey().rows[0]
+    assert row["leases"][0]["pid"] == os.getpid()
+    assert row["verdict"] == "rejected"
+    assert "this process, exclusively" in row["reason"]
+
+
+def test_a_lease_without_a_descriptor_is_nobodys(tmp_path):
+    lease = Lease(tmp_path / "none", -1)
+    assert not lease.held
+    assert lease.foreign
+    lease.release()
