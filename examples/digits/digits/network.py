@@ -36,11 +36,11 @@ class Network(Permanence):
         device: Where to compute.
         width: Channels of the first layer.
         lr: Learning rate.
-        threads: Threads on the CPU. A fixed number, because sums over other numbers of threads round differently.
+        threads: Threads on the CPU. One is enough for so small a network, and a fixed number rounds alike everywhere.
     """
 
     def __init__(
-        self, device: Device, width: PositiveInt = 32, lr: PositiveFloat = 1e-3, threads: PositiveInt = 2
+        self, device: Device, width: PositiveInt = 32, lr: PositiveFloat = 1e-3, threads: PositiveInt = 1
     ) -> None:
         self.threads = threads
         self.model = make_cnn(width).to(device.device)

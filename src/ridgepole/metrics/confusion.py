@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Normalize = Literal["true", "pred", "all"]
 
 _MAX_WRITTEN = 30  # above so many classes the numbers in the cells can't be read
+_MAX_TICK_LETTERS = 40  # so many fit side by side below the axis
 _MAX_TABLE = 1 << 20  # integers up to this range are looked up in a table instead of being searched
 
 
@@ -175,7 +176,7 @@ def _label(axes: Any, names: Sequence[str], title: str) -> None:
     step = max(1, len(names) // 40)
     ticks = range(0, len(names), step)
     shown = [names[i] for i in ticks]
-    axes.set_xticks(ticks, shown, rotation=90 if max(map(len, shown)) > 3 else 0)
+    axes.set_xticks(ticks, shown, rotation=90 if sum(map(len, shown)) > _MAX_TICK_LETTERS else 0)
     axes.set_yticks(ticks, shown)
     axes.set(xlabel="predicted", ylabel="true", title=title)
 

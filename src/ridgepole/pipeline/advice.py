@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,10 @@ def warn_of_unused(report: Report, drafts: Sequence[Draft], parts: Iterable[Part
     """
     parts = list(parts)
     needed = {name for part in parts for name in part.depends_on} | set(kept)
-    # controller.get_permanence("name") can't be seen in a signature, but the name can be seen in the source.
-    sources = {_source(part.target) for part in parts if part.target is not None}
+    # controller.get_permanence("name") can't be seen in a signature, but it can be seen in the source.
+    asked = {name for part in parts if part.target is not None for name in _asked_for(part.target)}
     for draft in drafts:
-        said = any(f"{quote}{draft.name}{quote}" in source for source in sources for quote in "\"'")
-        if draft.name not in needed and draft.target is not None and not said:
+        if draft.name not in needed | asked and draft.target is not None:
             report.add(draft.path, f"nothing in the pipeline uses the permanence {draft.name!r}", severity="warning")
 
 
@@ -62,9 +62,13 @@ def _texts(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
             yield from _texts(item, (*path, index))
 
 
+_LOOK_UP = re.compile(r"""get_permanence\(\s*["']([^"']+)["']""")
+
+
 @functools.cache
-def _source(target: Any) -> str:
+def _asked_for(target: Any) -> frozenset[str]:
+    """The names that a target's module looks up."""
     try:
-        return inspect.getsource(inspect.getmodule(target) or target)
+        return frozenset(_LOOK_UP.findall(inspect.getsource(inspect.getmodule(target) or target)))
     except (OSError, TypeError):
-        return ""
+        return frozenset()

@@ -12,7 +12,7 @@ from ridgepole.permanences.loggers.group import NullLogger
 from ridgepole.permanences.progress import NullProgressManager, ProgressManager
 from ridgepole.pipeline.drafts import Draft
 from ridgepole.pipeline.injection import EMPTY, Parameter
-from ridgepole.pipeline.plan import LOGGER, PROGRESS
+from ridgepole.pipeline.plan import ALL_LOGGERS, LOGGER, PROGRESS
 from ridgepole.pipeline.report import Report
 
 Given = tuple[Any, tuple[str | int, ...]] | None
@@ -46,7 +46,7 @@ class Binder:
         if given is not None:
             return self._named(parameter, given[0], given[1])
         if self._wants_all_loggers(parameter):
-            return Bound(LOGGER, found=True)
+            return Bound(ALL_LOGGERS, found=True)
         named = [other for other in self.others if other.name == parameter.name]
         if named:
             if named[0].target is None or self._fits(named[0], parameter):
@@ -62,7 +62,7 @@ class Binder:
             self.problem(path, message, 'leave it out, or name one: { ref = "name" }', key=True)
             return Bound(None, found=False)
         if name == LOGGER and (not parameter.wanted or self._wants_all_loggers(parameter)):
-            return Bound(LOGGER, found=True)
+            return Bound(ALL_LOGGERS, found=True)
         if name == PROGRESS:
             name = self.progress
         named = [other for other in self.others if other.name == name]

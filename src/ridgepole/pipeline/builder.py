@@ -15,7 +15,7 @@ from ridgepole.pipeline.defaults import Staffed, with_defaults
 from ridgepole.pipeline.drafts import Draft, read_drafts
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.order import in_order
-from ridgepole.pipeline.plan import LOGGER, Part, Plan, Retries
+from ridgepole.pipeline.plan import ALL_LOGGERS, Part, Plan, Retries
 from ridgepole.pipeline.recipe import RESERVED_KEYS, TOP_LEVEL, Recipe
 from ridgepole.pipeline.report import Report, shown
 from ridgepole.pipeline.settings import Settings
@@ -106,7 +106,7 @@ def _part(report: Report, draft: Draft, staff: Staffed) -> Part:
     if draft.target is not None:
         values, bindings = _parameters(report, draft, staff)
     needed = [name for name in bindings.values() if name is not None]
-    needed = [other for name in needed for other in (staff.loggers if name == LOGGER else [name])]
+    needed = [other for name in needed for other in (staff.loggers if name == ALL_LOGGERS else [name])]
     needed += _names(report, draft, "depends_on", [other.name for other in staff.drafts])
     own = draft.name if draft.kind == "permanence" else ""
     return Part(

@@ -16,7 +16,7 @@ from ridgepole.errors import (
     did_you_mean,
 )
 from ridgepole.permanence import Permanence, construct
-from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.plan import ALL_LOGGERS, LOGGER, PROGRESS, Part, Plan
 from ridgepole.pipeline.signals import SignalGuard
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Controller:
         """The positional and keyword arguments of a part, its permanences filled in."""
         named = part.arguments()
         for name, target in part.bindings.items():
-            named[name] = None if target is None else self.get_permanence(target)
+            named[name] = self._group if target == ALL_LOGGERS else self._owned[target] if target else None
         if "controller" in part.signature.reserved:
             named["controller"] = self
         if "force" in part.signature.reserved:

@@ -15,6 +15,8 @@ from ridgepole.pipeline.settings import Settings
 
 LOGGER = "logger"
 """The name under which all loggers of a run are found as one."""
+ALL_LOGGERS = "@loggers"
+"""What a parameter is bound to that gets all loggers as one; no permanence can have such a name in TOML's bare keys."""
 PROGRESS = "progress_manager"
 """The name under which the progress display is always found."""
 
@@ -42,7 +44,8 @@ class Part:
         target: Its class or function.
         signature: What the target asks for.
         values: The values that were given, as given.
-        bindings: Parameter to the name of the permanence that fills it; None for an optional one that is absent.
+        bindings: Parameter to the name of the permanence that fills it, or `ALL_LOGGERS`; None for an optional one that
+            is absent.
         place: Where it is declared.
         depends_on: Names of the permanences that must come before it.
         ranks: `"zero"` where only rank 0 constructs it.
@@ -93,7 +96,7 @@ class Part:
         for name, parameter in self.signature.parameters.items():
             if name in self.bindings:
                 target = self.bindings[name]
-                params[name] = None if target is None else {"ref": target}
+                params[name] = None if target is None else {"ref": LOGGER if target == ALL_LOGGERS else target}
             elif name in given:
                 params[name] = given[name]
             elif not parameter.required:

@@ -49,14 +49,15 @@ class Report:
         except Misfits as error:
             for misfit in error.misfits:
                 where, last = (*path, *misfit.path), str(misfit.path[-1]) if misfit.path else ""
+                name = ".".join(str(part) for part in (what, *misfit.path))
+                owner = name.removesuffix(f".{last}")
                 if misfit.unknown:
                     known = list(known)
                     hint = did_you_mean(last, known) or f"it knows {', '.join(known)}"
-                    self.add(where, f"{what} has no key {last!r}", hint, key=True)
+                    self.add(where, f"{owner} has no key {last!r}", hint if len(misfit.path) == 1 else "", key=True)
                 elif misfit.missing:
-                    self.add(where[:-1], f"{what} lacks the key {last!r}")
+                    self.add(where[:-1], f"{owner} lacks the key {last!r}")
                 else:
-                    name = ".".join(str(part) for part in (what, *misfit.path))
                     wrong = "" if misfit.message.startswith("should be") else ":"
                     self.add(where, f"{name}{wrong} {misfit.message}, not {shown(self.recipe.at(where))}")
             return None

@@ -1,4 +1,4 @@
-"""A machine to test on: the fake driver library, a lease directory of its own, a clean environment, a stand-in for torch."""
+"""A machine to test on: the fake driver library, its own lease directory, a clean environment, a stand-in for torch."""
 
 from __future__ import annotations
 

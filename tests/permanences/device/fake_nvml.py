@@ -1,11 +1,13 @@
 """NVIDIA's library as ctypes sees it, played from a description of a machine (`machines/*.json`).
 
-Functions take and fill the same ctypes objects that the driver's own would, and answer with NVML's return codes. A function
-that a description names in `lacks` does not exist, as in an older driver.
+Functions take and fill the same ctypes objects that the driver's own would, and answer with NVML's return codes. A
+function that a description names in `lacks` does not exist, as in an older driver.
 """
+# ruff: noqa: N802 - the functions bear the library's names
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -64,7 +66,7 @@ class FakeNvml:
             raise AttributeError(name)
         for what in ("Compute", "Graphics", "MPSCompute"):
             if body.startswith(f"DeviceGet{what}RunningProcesses"):
-                return lambda *args: self._count(name, lambda *inner: self._processes(what, *inner), args)
+                return lambda *args: self._count(name, functools.partial(self._processes, what), args)
         function = getattr(type(self), f"_{body}", None)
         if function is None:
             raise AttributeError(name)
@@ -134,7 +136,7 @@ class FakeNvml:
             count._obj.value = len(mine)
             return 7
         count._obj.value = len(mine)
-        for slot, one in zip(infos, mine):
+        for slot, one in zip(infos, mine, strict=False):
             slot.pid = one["pid"]
             slot.used = NOT_AVAILABLE if one.get("used") is None else one["used"]
         return 0

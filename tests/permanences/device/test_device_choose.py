@@ -73,7 +73,7 @@ def test_all_busy_is_an_error_with_a_table(machine, card):
 
 def test_a_limit_of_ones_own_is_named_in_the_error(machine, card):
     machine([card(0, used=20 * GIB)])
-    with pytest.raises(VRAMUsageError, match="^All devices are using more than 12.5% of VRAM\n"):
+    with pytest.raises(VRAMUsageError, match=r"^All devices are using more than 12.5% of VRAM\n"):
         Device(max_usage=0.125)
     assert made(max_usage=0.5) == "cuda:0", "exactly half is not more than half"
 
@@ -118,7 +118,7 @@ def test_no_accelerator_is_the_cpu_with_one_log_line(machine, caplog):
     ]
     assert made(cpu="allow") == "cpu"
     assert made(exclude=0) == "cpu"
-    with pytest.raises(DeviceUnavailableError, match="no accelerator.*cpu='never'"):
+    with pytest.raises(DeviceUnavailableError, match=r"no accelerator.*cpu='never'"):
         Device(cpu="never")
     with pytest.raises(ValueError, match="only: 0 matches no device; there is no accelerator"):
         Device(only=0)
@@ -126,7 +126,7 @@ def test_no_accelerator_is_the_cpu_with_one_log_line(machine, caplog):
 
 def test_a_driver_that_does_not_match_is_never_a_silent_cpu(machine, caplog):
     machine("mismatch")
-    with pytest.raises(DeviceUnavailableError, match="different versions.*reboot.*cpu='allow'"):
+    with pytest.raises(DeviceUnavailableError, match=r"different versions.*reboot.*cpu='allow'"):
         Device()
     assert made(cpu="allow") == "cpu"
     assert caplog.records[-1].levelname == "WARNING"
@@ -248,7 +248,7 @@ def test_waiting_ends_when_a_card_becomes_free(machine, card, caplog):
 def test_waiting_in_vain_ends_in_a_timeout(machine, card):
     machine([card(0, used=39 * GIB)])
     with pytest.raises(
-        DeviceWaitTimeout, match="All devices are using more than 80% of VRAM\n  waited 0.1 s"
+        DeviceWaitTimeout, match=r"All devices are using more than 80% of VRAM\n  waited 0.1 s"
     ) as caught:
         Device(wait=0.1)
     assert isinstance(caught.value, TimeoutError)

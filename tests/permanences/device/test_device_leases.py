@@ -160,9 +160,12 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_lease(board):
         f"board = Board(Path({str(board.directory)!r}))\n"
         "with board.lock():\n"
         "    board.take('GPU-0', Holder(pid=os.getpid()))\n"
+        "ready, tell = os.pipe()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
+        "    os.write(tell, b'x')\n"
         "    time.sleep(60)\n"
+        "os.read(ready, 1)\n"
         "print(child, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -99,7 +99,7 @@ def test_a_card_that_torch_numbers_differently_is_refused(one, torch):
     torch.cuda.current = None
     torch.cuda.uuids = {0: "ffffffff-1111-2222-3333-444444444444"}
     device = Device()
-    with pytest.raises(DeviceUnavailableError, match="chosen as GPU-00000000-.*torch sees ffffffff-.*PCI_BUS_ID"):
+    with pytest.raises(DeviceUnavailableError, match=r"chosen as GPU-00000000-.*torch sees ffffffff-.*PCI_BUS_ID"):
         device.initialize()
     assert torch.cuda.current is None, "the wrong card gets no context"
     device.cleanup()
@@ -115,7 +115,7 @@ def test_a_mig_instance_may_be_told_by_its_cards_uuid(machine, torch):
 def test_a_card_that_is_gone_is_noticed(one, machine, card):
     with Device() as device:
         one["memory_error"] = 15
-        with pytest.raises(DeviceUnavailableError, match="cuda:0 .* is gone: the GPU is lost"):
+        with pytest.raises(DeviceUnavailableError, match=r"cuda:0 .* is gone: the GPU is lost"):
             device.validate()
         machine([card(7)])
         with pytest.raises(DeviceUnavailableError, match="is gone"):
@@ -133,7 +133,7 @@ def test_growth_of_others_warns_and_raises_where_strict(one, caplog):
         one["used"] = 10 * GIB
         device.validate()
         assert "other processes have taken 6.0 GiB more of cuda:0" in caplog.text
-        with pytest.raises(VRAMUsageError, match="6.0 GiB more"):
+        with pytest.raises(VRAMUsageError, match=r"6.0 GiB more"):
             device.validate(strict=True)
 
 

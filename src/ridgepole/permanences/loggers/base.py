@@ -7,7 +7,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from ridgepole.errors import MissingExtraError
 from ridgepole.metrics.patterns import ConfusionMatrixFigurePattern, CurveFigurePattern
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ridgepole.permanences.loggers.figures.graph import Graph
     from ridgepole.permanences.loggers.figures.render import Rendered
+
+T = TypeVar("T")
 
 SWEEP_ENGINES = "ridgepole.sweeps"
 """Entry point group of sweep engines: `engine(run_once, sweep_config, logger=...)`."""
@@ -172,7 +174,9 @@ class BaseLoggerManager(Permanence):
         """Draws a figure; a failure to draw is reported and counted, and gives None. Wrong types are errors."""
         from ridgepole.permanences.loggers.figures.render import prepare
 
-        drawing = prepare(figure)
+        return self._drawn(name, prepare(figure))
+
+    def _drawn(self, name: str, drawing: Callable[[], T]) -> T | None:
         try:
             return drawing()
         except Exception as error:  # noqa: BLE001 - whatever a user's figure, or its callbacks, may raise
@@ -196,17 +200,19 @@ class BaseLoggerManager(Permanence):
             TypeError: If the data is of another type.
             MissingExtraError: If seaborn is not installed.
         """
-        self.log_figure(name, self._build_graph(name, data, x, y, kind).figure)
+        graph = self._build_graph(name, data, x, y, kind)
+        if graph is not None:
+            self.log_figure(name, graph.figure)
 
     def _log_graph(self, name: str, rendered: Rendered, graph: Graph, step: int) -> None:
         """Logs a graph that was drawn already; a backend that keeps the data, too, overrides this."""
         del graph
         self.log_rendered(name, rendered, step=step)
 
-    def _build_graph(self, name: str, data: Any, x: Any, y: Any, kind: str) -> Graph:
-        from ridgepole.permanences.loggers.figures.graph import build_graph
+    def _build_graph(self, name: str, data: Any, x: Any, y: Any, kind: str) -> Graph | None:
+        from ridgepole.permanences.loggers.figures.graph import prepare_graph
 
-        return build_graph(name, data, x, y, kind)
+        return self._drawn(name, prepare_graph(name, data, x, y, kind))
 
     def log_metric_figure(
         self,

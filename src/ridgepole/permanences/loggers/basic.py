@@ -295,8 +295,8 @@ class BasicLogger(BaseLoggerManager):
         """As in `BaseLoggerManager.log_seaborn_graph`; the whole data is kept in a parquet file beside the picture."""
         checked_name(name)
         graph = self._build_graph(name, data, x, y, kind)
-        rendered = self._draw(name, graph.figure)
-        if rendered is not None:
+        rendered = None if graph is None else self._draw(name, graph.figure)
+        if graph is not None and rendered is not None:
             self._log_graph(name, rendered, graph, self.last_step)
 
     def _log_graph(self, name: str, rendered: Rendered, graph: Graph, step: int) -> None:

@@ -204,8 +204,8 @@ class LoggerGroup(BaseLoggerManager):
 
         checked_name(name)
         graph = self._build_graph(name, data, x, y, kind)
-        rendered = self._draw(name, graph.figure)
-        if rendered is None:
+        rendered = None if graph is None else self._draw(name, graph.figure)
+        if graph is None or rendered is None:
             return
         at = self.last_step
         self._each(lambda logger: logger._log_graph(name, rendered, graph, at))  # noqa: SLF001 - as above

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MANY_POINTS = 20_000  # more marks than this hide each other
 _FEW_POINTS = 2_000  # seaborn places each mark of a swarm by a search
+_PAGE: dict[str, Any] = {"figsize": (7, 4.5), "layout": "constrained"}
 _SEED = 0  # the same data gives the same picture
 
 
@@ -71,8 +72,11 @@ class Graph:
     drawn: int
 
 
-def build_graph(name: str, data: Any, x: Any = None, y: Any = None, kind: str = "line") -> Graph:
-    """Builds a graph; see `BaseLoggerManager.log_seaborn_graph`.
+def prepare_graph(name: str, data: Any, x: Any = None, y: Any = None, kind: str = "line") -> Callable[[], Graph]:
+    """Checks what a graph is to be drawn from; see `BaseLoggerManager.log_seaborn_graph` for the arguments.
+
+    Returns:
+        A function that draws. It raises whatever seaborn raises.
 
     Raises:
         ValueError: If the kind is unknown, or as in `make_table`.
@@ -88,6 +92,12 @@ def build_graph(name: str, data: Any, x: Any = None, y: Any = None, kind: str = 
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(error.name or "seaborn", "plots", "log_seaborn_graph") from error
+    if kind == "reg" and (table.x is None or table.y is None):
+        raise ValueError("kind='reg' needs both x and y")
+    return lambda: _build(name, table, kind, getattr(sns, KINDS[kind].function), Figure(**_PAGE))
+
+
+def _build(name: str, table: Table, kind: str, draw: Callable[..., Any], figure: Figure) -> Graph:
     how = KINDS[kind]
     options = dict(how.options)
     if how.thin == "line" and table.rows > 2 * MAX_DRAWN:
@@ -96,9 +106,7 @@ def build_graph(name: str, data: Any, x: Any = None, y: Any = None, kind: str = 
     else:
         rows = _sampled(table.rows, {"": table.rows, "few": _FEW_POINTS}.get(how.thin, _MANY_POINTS))
     shown = table if len(rows) == table.rows else table.take(rows)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    draw: Callable[..., Any] = getattr(sns, how.function)
     _draw(draw, kind, shown, rows, axes, options)
     title = "".join(letter if letter.isprintable() else " " for letter in name)
     axes.set_title(title if len(title) <= 60 else title[:59] + "…", parse_math=False)
@@ -117,8 +125,6 @@ def _draw(
             frame = pd.crosstab(frame[table.y], frame[table.x])  # how often each pair occurs
         draw(frame, ax=axes, **options)
         return
-    if kind == "reg" and (table.x is None or table.y is None):
-        raise ValueError("kind='reg' needs both x and y")
     names: dict[str, Any] = {axis: name for axis, name in (("x", table.x), ("y", table.y)) if name is not None}
     if not names and len(table.columns) == 1 and kind in ("count", "point", "bar"):
         names = {"x": next(iter(table.columns))}

@@ -1,0 +1,339 @@
+"""`run` and `check` as a user calls them: exit codes, streams, messages."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = """
+from ridgepole import Permanence, PipelineProcess, process
+from ridgepole.permanences import BaseLoggerManager
+
+
+class Net(Permanence):
+    def __init__(self, width: int = 8, token: str = ""):
+        self.width = width
+
+    def cleanup(self):
+        print("cleaned up")
+
+
+@process
+def train(net: Net, logger: BaseLoggerManager, steps: int = 3):
+    for step in range(steps):
+        logger.log_metrics({"loss": 1 / (step + 1)})
+    logger.log_metrics({"accuracy": 0.5})
+
+
+@process
+def fail(net: Net):
+    raise ZeroDivisionError("my own mistake")
+
+
+@process
+def leave(net: Net, code: int = 3):
+    raise SystemExit(code)
+
+
+@process
+def where(net: Net):
+    import os
+    print("cwd", os.getcwd())
+"""
+
+GOOD = """[pipeline]
+package = "shapes"
+seed = 3
+
+[permanences.net]
+type = "Net"
+params = { width = 16 }
+
+[processes.train]
+type = "train"
+"""
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes" / "__init__.py").write_text(PACKAGE)
+
+    def write(text=GOOD, name="shapes.toml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path
+
+    write()
+    return write
+
+
+def only_run(folder):
+    (path,) = [path for path in (folder / "runs").iterdir() if not path.name.startswith(".")]
+    return path
+
+
+def test_a_run_that_works(shapes, ridgepole):
+    folder = shapes()
+    done = ridgepole("run", "shapes.toml", "-s", "width=32")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"finished in [\d.]+ s · loss 0\.3333 · accuracy 0\.5 · runs/[\w-]+", last)
+    path = only_run(folder)
+    assert last.endswith(path.name)
+    assert (path / "config.toml").read_bytes() == GOOD.encode()
+    resolved = json.loads((path / "config.resolved.json").read_text())
+    assert resolved["pipeline"]["seed"] == 3
+    assert resolved["permanences"]["net"]["params"]["width"] == 32
+    assert resolved["processes"]["train"]["params"]["steps"] == 3, "defaults are resolved too"
+    record = json.loads((path / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert [item["name"] for item in record["processes"]] == ["train"]
+    provenance = json.loads((path / "provenance.json").read_text())
+    assert provenance["overrides"] == ["width=32"]
+    assert provenance["packages"]["pydantic"]
+    assert len((path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_git_state_is_recorded(shapes, ridgepole):
+    folder = shapes()
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *command], check=True, timeout=30)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    (folder / "shapes" / "__init__.py").write_text(PACKAGE + "\n# changed\n")
+    assert ridgepole("run", "shapes.toml").returncode == 0
+    path = only_run(folder)
+    state = json.loads((path / "provenance.json").read_text())["git"]
+    assert state["commit"] == commit
+    assert state["changed"] is True
+    assert "+# changed" in (path / "code.diff").read_text()
+
+
+def test_the_seed_that_was_drawn_is_recorded(shapes, ridgepole):
+    folder = shapes(GOOD.replace("seed = 3\n", ""))
+    assert ridgepole("run", "shapes.toml").returncode == 0
+    path = only_run(folder)
+    seed = json.loads((path / "config.resolved.json").read_text())["pipeline"]["seed"]
+    assert isinstance(seed, int)
+    assert json.loads((path / "run.json").read_text())["seed"] == seed
+
+
+def test_a_failing_process_shows_the_users_own_frames(shapes, ridgepole):
+    folder = shapes(GOOD.replace('type = "train"', 'type = "fail"'))
+    done = ridgepole("run", "shapes.toml")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: my own mistake" in done.stderr
+    assert "in process 'train' (fail, shapes.toml:9:1)" in done.stderr
+    frames = re.findall(r'File "([^"]+)"', done.stderr)
+    assert frames, "the user's own frames are shown"
+    assert all(frame.endswith("shapes/__init__.py") for frame in frames), frames
+    assert re.search(r"^failed after [\d.]+ s · runs/", done.stderr, re.MULTILINE)
+    assert "cleaned up" in done.stdout
+    record = json.loads((only_run(folder) / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"]["type"] == "ZeroDivisionError"
+    assert record["processes"][0]["status"] == "failed"
+
+
+def test_debug_shows_all_frames(shapes, ridgepole):
+    shapes(GOOD.replace('type = "train"', 'type = "fail"'))
+    done = ridgepole("run", "shapes.toml", "--debug")
+    assert done.returncode == 1
+    assert "ridgepole/pipeline/" in done.stderr
+
+
+def test_a_users_exit_code_is_kept(shapes, ridgepole):
+    shapes(GOOD.replace('type = "train"', 'type = "leave"'))
+    assert ridgepole("run", "shapes.toml").returncode == 3
+
+
+def test_run_dir_and_the_working_directory(shapes, ridgepole, tmp_path_factory):
+    folder = shapes(GOOD.replace('type = "train"', 'type = "where"'))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = ridgepole("run", str(folder / "shapes.toml"), "--run-dir", "my runs", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert f"cwd {elsewhere}" in done.stdout, "a run never changes the working directory"
+    assert len(list((elsewhere / "my runs").iterdir())) == 1
+    assert not (folder / "runs").exists()
+
+
+def test_a_run_directory_that_cannot_be_made(shapes, ridgepole):
+    folder = shapes()
+    (folder / "runs").write_text("in the way")
+    done = ridgepole("run", "shapes.toml")
+    assert done.returncode == 2
+    assert "can't make a run directory in" in done.stderr
+    assert "--run-dir" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (folder / "runs").read_text() == "in the way"
+
+
+def test_dry_run_starts_nothing(shapes, ridgepole):
+    folder = shapes()
+    done = ridgepole("run", "shapes.toml", "--dry-run", "-s", "width=5")
+    assert done.returncode == 0
+    assert tomllib.loads(done.stdout)["permanences"]["net"]["params"]["width"] == 5
+    assert not (folder / "runs").exists()
+
+
+BAD = {
+    "an unknown key": (
+        GOOD.replace("width = 16", "widht = 16"),
+        "shapes.toml:7:12: error: Net has no parameter 'widht'",
+        "did you mean 'width'?",
+    ),
+    "an unknown type": (
+        GOOD.replace('"Net"', '"Nett"'),
+        "shapes.toml:6:8: error: no permanence type is called 'Nett'",
+        "did you mean 'Net'?",
+    ),
+    "a dotted path": (
+        GOOD.replace('"Net"', '"os.system"'),
+        "shapes.toml:6:8: error: no permanence type is called 'os.system'",
+        "never a dotted path",
+    ),
+    "a wrong type of a value": (
+        GOOD.replace("16", '"wide"'),
+        "shapes.toml:7:20: error: net.width should be a valid integer, not 'wide'",
+        "",
+    ),
+    "nobody declared it": (
+        "\n".join(GOOD.splitlines()[:4] + GOOD.splitlines()[8:]),
+        "shapes.toml:5:1: error: 'train' asks for a Net as 'net', and no permanence is one",
+        'declare one: [permanences.net] type = "Net"',
+    ),
+    "a syntax error": (GOOD.replace("{ width = 16 }", "{ width = 16"), "shapes.toml:7:", ""),
+    "no such package": (
+        GOOD.replace('"shapes"', '"shape"'),
+        "shapes.toml:2:11: error: no package 'shape' beside the pipeline's file",
+        "did you mean 'shapes'?",
+    ),
+    "no type": (GOOD.replace('type = "Net"\n', ""), "shapes.toml:5:1: error: the permanence 'net' has no type", ""),
+    "an unknown table": (GOOD + "\n[proceses.x]\n", "error: unknown table or key 'proceses'", "'processes'"),
+    "nested brackets": ("x = " + "[" * (1 << 20), "shapes.toml", ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_bad_input(case, verb, shapes, ridgepole):
+    text, message, hint = BAD[case]
+    folder = shapes(text)
+    done = ridgepole(verb, "shapes.toml")
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 5000, "a message is for reading"
+    assert not (folder / "runs").exists(), "nothing was started"
+
+
+def test_a_missing_file(ridgepole, tmp_path):
+    done = ridgepole("run", "nowhere.toml")
+    assert done.returncode == 2
+    assert "nowhere.toml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_that_fails_at_import(shapes, ridgepole):
+    folder = shapes()
+    (folder / "shapes" / "deep.py").write_text("def f():\n    raise RuntimeError('broken module')\n\nf()\n")
+    done = ridgepole("run", "shapes.toml")
+    assert done.returncode == 2
+    assert "shapes.toml:2:11: error: package 'shapes' failed to import: RuntimeError: broken module" in done.stderr
+    frames = re.findall(r'File "([^"]+)"', done.stderr)
+    assert [Path(frame).name for frame in frames] == ["deep.py", "deep.py"]
+    assert not (folder / "runs").exists()
+
+
+def test_all_problems_in_one_report(shapes, ridgepole):
+    shapes(GOOD.replace("width = 16", "widht = 16").replace("seed = 3", 'seed = "x"') + "stepz = 3\n")
+    done = ridgepole("check", "shapes.toml")
+    places = re.findall(r"^shapes\.toml:(\d+):\d+: error", done.stderr, re.MULTILINE)
+    assert places == ["3", "7", "11"], "in the order of the file"
+    assert done.stderr.splitlines()[-1] == "3 errors"
+
+
+def test_check_json(shapes, ridgepole):
+    shapes(GOOD.replace("width = 16", "widht = 16"))
+    done = ridgepole("check", "shapes.toml", "--json")
+    assert done.returncode == 2
+    (problem,) = json.loads(done.stdout)
+    assert (problem["file"], problem["line"], problem["column"]) == ("shapes.toml", 7, 12)
+    assert problem["severity"] == "error"
+    shapes()
+    done = ridgepole("check", "shapes.toml", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_check_says_that_all_is_well(shapes, ridgepole):
+    shapes()
+    done = ridgepole("check", "shapes.toml")
+    assert (done.returncode, done.stdout) == (0, "shapes.toml: ok, 1 permanence, 1 process\n")
+
+
+def test_warnings_do_not_stop(shapes, ridgepole):
+    shapes(GOOD + '\n[permanences.spare]\ntype = "Device"\n')
+    done = ridgepole("check", "shapes.toml")
+    assert done.returncode == 0
+    assert "warning: nothing in the pipeline uses the permanence 'spare'" in done.stderr
+
+
+def holding_canary(folder):
+    return [path.name for path in folder.rglob("*") if path.is_file() and b"canary-4711" in path.read_bytes()]
+
+
+def test_secrets_stay_where_they_are(shapes, ridgepole):
+    text = GOOD.replace("width = 16", 'width = 16, token = "${env:MY_API_TOKEN}"')
+    folder = shapes(text)
+    done = ridgepole("run", "shapes.toml", MY_API_TOKEN="canary-4711")
+    assert done.returncode == 0, done.stderr
+    assert holding_canary(only_run(folder)) == []
+    shapes(GOOD.replace("width = 16", 'width = 16, token = "canary-4711"'))
+    done = ridgepole("check", "shapes.toml")
+    assert "net.params.token looks like a secret written out" in done.stderr
+    assert ridgepole("run", "shapes.toml", "--run-dir", "other").returncode == 0
+    (path,) = (folder / "other").iterdir()
+    assert holding_canary(path) == ["config.toml"]
+
+
+def test_overrides_that_lead_nowhere(shapes, ridgepole):
+    shapes()
+    done = ridgepole("run", "shapes.toml", "-s", "nett.width=3", "-s", "widht=3", "-s", "novalue")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    done = ridgepole("run", "shapes.toml", "-s", "nett.width=3", "-s", "widht=3")
+    assert "nothing is called 'nett'" in done.stderr
+    assert "no parameter is called 'widht'" in done.stderr
+    assert "did you mean 'width'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "override", ["width=3", "net.width=3", "permanences.net.width=3", "permanences.net.params.width=3"]
+)
+def test_every_way_to_name_a_parameter(override, shapes, ridgepole):
+    for text in (
+        GOOD,
+        GOOD.replace("params = { width = 16 }", "width = 16"),
+        GOOD.replace("params = { width = 16 }", ""),
+    ):
+        shapes(text)
+        done = ridgepole("run", "shapes.toml", "--dry-run", "-s", override)
+        assert done.returncode == 0, done.stderr
+        assert tomllib.loads(done.stdout)["permanences"]["net"]["params"]["width"] == 3
+
+
+@pytest.mark.parametrize("arguments", [[], ["rum"], ["run"], ["runs"], ["runs", "lst"], ["run", "x.toml", "--nope"]])
+def test_a_wrong_call(arguments, ridgepole):
+    done = ridgepole(*arguments)
+    assert done.returncode == 2
+    assert "usage: ridgepole" in done.stderr
+
+
+def test_version_and_help(ridgepole):
+    assert ridgepole("--version").stdout.startswith("ridgepole 0.")
+    text = ridgepole("--help").stdout
+    assert all(verb in text for verb in ("run", "check", "new", "runs", "doctor"))

@@ -1,0 +1,108 @@
+"""`runs ls|show|diff` and `doctor`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ridgepole import Pipeline, process
+from ridgepole.permanences import BaseLoggerManager
+
+
+@process
+def train(logger: BaseLoggerManager, lr: float = 0.1):
+    logger.log_metrics({"loss": lr, "validation": {"accuracy": 1 - lr}})
+
+
+@process
+def fail():
+    raise ValueError("no good")
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    best = {"keep_best": {"metric": "validation/accuracy", "mode": "max"}}
+    for lr in (0.25, 0.5):
+        Pipeline("lines", progress=False, seed=1, checkpoint=best).process("train", train, lr=lr).run(tmp_path / "runs")
+    return sorted((tmp_path / "runs").iterdir())
+
+
+def test_ls(two_runs, ridgepole):
+    done = ridgepole("runs", "ls")
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:3] == ["RUN", "PIPELINE", "STATUS"]
+    assert [line.split()[0] for line in lines[1:]] == [path.name for path in reversed(two_runs)]
+    assert "validation/accuracy 0.75" in lines[2]
+    assert "\x1b" not in done.stdout, "no colour off a terminal"
+
+
+def test_ls_json(two_runs, ridgepole):
+    rows = json.loads(ridgepole("runs", "ls", "--json").stdout)
+    assert [set(row) for row in rows] == [{"id", "pipeline", "status", "started", "seconds", "best", "path"}] * 2
+    assert [row["id"] for row in rows] == [path.name for path in reversed(two_runs)]
+    assert rows[0]["best"] == {"metric": "validation/accuracy", "value": 0.5}
+    assert rows[0]["status"] == "finished"
+
+
+def test_ls_of_nothing(ridgepole):
+    done = ridgepole("runs", "ls")
+    assert (done.returncode, done.stdout) == (0, "no runs in runs\n")
+    assert json.loads(ridgepole("runs", "ls", "--json").stdout) == []
+
+
+def test_show(two_runs, ridgepole):
+    text = ridgepole("runs", "show").stdout
+    assert two_runs[-1].name in text
+    assert "status    finished" in text
+    assert any(line.split()[:2] == ["loss", "0.5"] for line in text.splitlines())
+    shown = json.loads(ridgepole("runs", "show", two_runs[0].name, "--json").stdout)
+    assert shown["config"]["processes"]["train"]["params"]["lr"] == 0.25
+    assert shown["summary"]["metrics"]["loss"]["last"] == 0.25
+
+
+def test_show_a_failed_run(tmp_path, ridgepole):
+    with pytest.raises(ValueError, match="no good"):
+        Pipeline("broken", progress=False).process("fail", fail).run(tmp_path / "runs")
+    text = ridgepole("runs", "show").stdout
+    assert "status    failed" in text
+    assert "ValueError: no good" in text
+    assert "in process 'fail'" in text
+
+
+def test_diff(two_runs, ridgepole):
+    a, b = (path.name for path in two_runs)
+    rows = [line.split() for line in ridgepole("runs", "diff", a, "latest").stdout.splitlines()]
+    assert ["config", "processes.train.params.lr", "0.25", "0.5"] in rows
+    assert ["metrics", "loss", "0.25", "0.5"] in rows
+    parts = json.loads(ridgepole("runs", "diff", a, b, "--json").stdout)
+    assert parts["config"] == [{"key": "processes.train.params.lr", "a": 0.25, "b": 0.5}]
+    assert parts["packages"] == []
+    assert ridgepole("runs", "diff", a, a).stdout == "no differences\n"
+
+
+@pytest.mark.parametrize("arguments", [["show", "nope"], ["show", "2"], ["diff", "latest", "nope"]])
+def test_a_run_that_is_not_there(arguments, two_runs, ridgepole):
+    done = ridgepole("runs", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_stops_early(two_runs):
+    command = f"{sys.executable} -m ridgepole runs show --json | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=two_runs[0].parents[1], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+def test_doctor(ridgepole):
+    text = ridgepole("doctor").stdout
+    assert "EXTRA" in text
+    report = json.loads(ridgepole("doctor", "--json").stdout)
+    assert {extra["name"] for extra in report["extras"]} == {"torch", "plots", "tensorboard", "wandb", "sweep", "ray"}
+    for extra in report["extras"]:
+        assert extra["packages"], f"{extra['name']} lists no packages"
+        assert extra["complete"] == all(extra["packages"].values())
+        assert (extra["install"] is None) == extra["complete"]
+    assert report["devices"]["chosen"], "there is always a CPU"

@@ -1,0 +1,316 @@
+"""What `track` counts, and when it ticks."""
+
+from __future__ import annotations
+
+import gc
+import io
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ridgepole.permanence import current_run
+from ridgepole.permanences.progress import NullProgressManager, ProgressManager
+
+
+@pytest.fixture
+def manager() -> Iterator[ProgressManager]:
+    made = ProgressManager(Console(file=io.StringIO()))
+    yield made
+    made.cleanup()
+
+
+def completed(manager: ProgressManager, name: str = "train") -> float:
+    (task,) = manager.progress_dict[name].tasks
+    return task.completed
+
+
+def finished(manager: ProgressManager, name: str = "train") -> bool:
+    (task,) = manager.progress_dict[name].tasks
+    return task.finished
+
+
+def test_in_the_body_the_current_item_is_not_done_yet(manager: ProgressManager) -> None:
+    seen = [completed(manager) for _ in manager.track(range(4), "train")]
+    assert seen == [0, 1, 2, 3]
+    assert completed(manager) == 4
+    assert finished(manager)
+
+
+def test_a_break_leaves_out_the_item_that_was_not_finished(manager: ProgressManager) -> None:
+    for item in manager.track(range(10), "train"):
+        if item == 4:
+            break
+    assert completed(manager) == 4
+    assert not finished(manager)
+
+
+def test_an_exception_in_the_body_ends_the_pass(manager: ProgressManager) -> None:
+    with pytest.raises(ZeroDivisionError):
+        for item in manager.track(range(10), "train"):
+            1 / (item - 7)
+    gc.collect()
+    (task,) = manager.progress_dict["train"].tasks
+    assert task.completed == 7
+    assert task.ended
+    assert not task.finished
+
+
+def test_an_exception_of_the_source_comes_through(manager: ProgressManager) -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(manager.track(source(), "train"))
+    gc.collect()
+    assert not manager.progress_dict["train"].tasks[0].active
+
+
+def test_a_source_that_refuses_to_start_leaves_nothing_running(manager: ProgressManager) -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            raise RuntimeError("no workers")
+
+    with pytest.raises(RuntimeError, match="no workers"):
+        iter(manager.track(Broken(), "train"))
+    assert "train" not in manager.progress_dict
+
+
+@pytest.mark.parametrize(
+    ("source", "total"),
+    [
+        (lambda: range(5), 5),
+        (lambda: [1, 2, 3], 3),
+        (lambda: iter([1, 2]), 2),
+        (lambda: (item for item in range(3)), None),
+        (lambda: [], 0),
+    ],
+)
+def test_the_total_is_the_length_where_there_is_one(
+    manager: ProgressManager, source: Callable[[], Any], total: int | None
+) -> None:
+    tracked = manager.track(source(), "train")
+    expected = len(list(source()))
+    assert tracked.total == total
+    assert len(list(tracked)) == expected
+    assert completed(manager) == expected
+    assert finished(manager)
+
+
+def test_a_loader_whose_length_raises_has_no_total(manager: ProgressManager) -> None:
+    class Endless:
+        def __len__(self) -> int:
+            raise TypeError("an IterableDataset has no length")
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(2))
+
+    tracked = manager.track(Endless(), "train")
+    assert tracked.total is None
+    assert list(tracked) == [0, 1]
+    with pytest.raises(TypeError):
+        len(tracked)
+
+
+def test_a_resumed_loop_starts_at_its_initial_count(manager: ProgressManager) -> None:
+    tracked = manager.track(range(9000, 10000), "train", initial=9000)
+    assert tracked.total == 10000
+    assert len(tracked) == 1000
+    iterator = iter(tracked)
+    next(iterator)
+    assert completed(manager) == 9000
+    next(iterator)
+    assert completed(manager) == 9001
+    for _ in iterator:
+        pass
+    assert completed(manager) == 10000
+
+
+def test_looping_again_uses_the_same_row_from_the_start(manager: ProgressManager) -> None:
+    bar = manager.track(range(3), "train")
+    for _ in range(5):
+        assert list(bar) == [0, 1, 2]
+        assert completed(manager) == 3
+    for _ in manager.track(range(7), "train"):
+        pass
+    assert completed(manager) == 7
+
+
+def test_two_loops_of_one_name_at_once_have_a_row_each(manager: ProgressManager) -> None:
+    bar = manager.track(range(3), "train")
+    pairs = [(a, b) for a in bar for b in bar]
+    assert len(pairs) == 9
+    assert [task.completed for task in manager.progress_dict["train"].tasks] == [3, 3]
+
+
+def test_a_name_that_is_a_part_of_a_bar_uses_that_bar(manager: ProgressManager) -> None:
+    manager.add_progress("train-val-test")
+    list(manager.track(range(2), "val"))
+    assert completed(manager, "train-val-test") == 2
+    assert "val" not in manager.progress_dict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((5, "train"), TypeError, "train"),
+        (([], "train", -1), ValueError, "train"),
+        (([], "train", "ten"), TypeError, "ten"),
+        (([], "train", float("nan")), ValueError, "train"),
+        (([], "train", True), TypeError, "True"),
+        (([], "train", 5, -2), ValueError, "train"),
+        (([], 7), TypeError, "7"),
+        (([], ""), ValueError, "empty"),
+    ],
+)
+def test_bad_arguments_are_refused_before_the_loop(
+    manager: ProgressManager, arguments: tuple[Any, ...], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        manager.track(*arguments)
+
+
+# -- live values ----------------------------------------------------------------------------------------------------
+
+
+class Scalar:
+    """Something like a tensor, which counts how often it was read."""
+
+    def __init__(self, value: float, reads: list[float]) -> None:
+        self.value, self.reads = value, reads
+
+    def item(self) -> float:
+        self.reads.append(self.value)
+        return self.value
+
+
+def note(manager: ProgressManager) -> str:
+    return manager.progress_dict["train"].tasks[0].note_text  # type: ignore[attr-defined, no-any-return]
+
+
+def test_values_are_merged_and_the_last_ones_stay(manager: ProgressManager) -> None:
+    bar = manager.track(range(100), "train")
+    bar.set(lr=0.5)
+    for item in bar:
+        bar.set(loss=1 / (item + 1))
+        bar.set(name="a\nb")
+    assert note(manager) == "lr=0.5 loss=0.01 name=a b"
+
+
+def test_values_on_a_device_are_read_seldom_and_not_kept(manager: ProgressManager) -> None:
+    reads: list[float] = []
+    bar = manager.track(range(10_000), "train")
+    for item in bar:
+        bar.set(loss=Scalar(item, reads))
+    assert len(reads) < 100, "each read waits for the device"
+    assert reads[-1] == 9999, "the last value is the one that stays"
+    assert not [kept for kept in gc.get_objects() if isinstance(kept, Scalar)]
+
+
+def test_a_value_that_cannot_be_shown_does_not_stop_the_loop(manager: ProgressManager) -> None:
+    class Wild:
+        def __str__(self) -> str:
+            raise RuntimeError("not for showing")
+
+    bar = manager.track(range(3), "train")
+    for _ in bar:
+        bar.set(wild=Wild())
+    assert note(manager) == "wild=?"
+
+
+# -- ticks ----------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """As much of a run as a loop needs."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.step = 0
+        self.log: list[str] = []
+        self.stop_at = stop_at
+
+    def tick(self, step: int | None = None) -> None:
+        self.step = self.step + 1 if step is None else step
+        self.log.append(f"tick {self.step}")
+        if self.step == self.stop_at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(params=[ProgressManager, NullProgressManager], ids=["shown", "null"])
+def in_run(request: pytest.FixtureRequest) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Makes a run and its manager, of both kinds: they tick and count alike."""
+    managers = []
+
+    def make(**options: Any) -> SimpleNamespace:
+        run = Run(**options)
+        token = current_run.set(run)  # type: ignore[arg-type]
+        try:
+            manager = request.param(Console(file=io.StringIO()))
+        finally:
+            current_run.reset(token)
+        managers.append(manager)
+        return SimpleNamespace(run=run, manager=manager)
+
+    yield make
+    for manager in managers:
+        manager.cleanup()
+
+
+def test_a_tick_follows_the_body_of_every_item(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run()
+    for item in it.manager.track(range(3), "train", tick=True):
+        it.run.log.append(f"body {item}")
+    assert it.run.log == ["body 0", "tick 1", "body 1", "tick 2", "body 2", "tick 3"]
+
+
+def test_without_tick_nothing_ticks(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run()
+    assert list(it.manager.track(range(3), "train")) == [0, 1, 2]
+    assert it.run.log == []
+
+
+def test_an_item_that_was_left_by_break_does_not_tick(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run()
+    for item in it.manager.track(range(5), "train", tick=True):
+        if item == 2:
+            break
+    assert it.run.log == ["tick 1", "tick 2"]
+
+
+def test_only_the_innermost_loop_ticks(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run()
+    for epoch in it.manager.track(range(3), "epoch", tick=True):
+        if epoch == 1:
+            continue  # nothing inside: here the epoch itself is the innermost
+        for _ in it.manager.track(range(2), "train", tick=True):
+            pass
+    assert it.run.step == 2 + 1 + 2
+
+
+def test_a_process_that_ticks_itself_is_left_to_it(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run()
+    for item in it.manager.track(range(6), "train", tick=True):
+        if item % 2 == 0:
+            it.run.tick()
+    assert it.run.step == 3
+
+
+def test_a_stop_at_a_tick_counts_the_item_that_is_done(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run(stop_at=3)
+    handed_out = []
+    with pytest.raises(KeyboardInterrupt):
+        for item in it.manager.track(range(10), "train", tick=True):
+            handed_out.append(item)
+    gc.collect()
+    assert handed_out == [0, 1, 2]
+    if isinstance(it.manager, ProgressManager):
+        assert completed(it.manager) == 3
+
+
+def test_ticking_outside_of_a_run_is_just_a_loop(manager: ProgressManager) -> None:
+    assert list(manager.track(range(3), "train", tick=True)) == [0, 1, 2]
+    assert completed(manager) == 3

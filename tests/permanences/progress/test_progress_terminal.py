@@ -1,0 +1,463 @@
+"""What a person sees: programs on real pseudo-terminals, their screens kept by an emulator."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+Start = Callable[..., "Terminal"]  # noqa: F821 - the class lives in conftest.py
+
+
+def rows_of(lines: list[str], name: str) -> list[str]:
+    return [line for line in lines if re.match(rf"{re.escape(name)}\s.*[━─#-]", line)]
+
+
+def test_a_loop_in_a_plain_script(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import track
+        print("before")
+        bar = track(range(40), "train")
+        for i in bar:
+            time.sleep(0.02)
+            bar.set(loss=0.041)
+        for i in track(range(6), "evaluate"):
+            time.sleep(0.02)
+        print("after")
+        """
+    )
+    live = terminal.until("loss=0.041")
+    assert re.search(r"^train  ━+─+ \(\d+/40\) • [\d.]+ it/s • 0:00:0\d   loss=0.041$", terminal.text, re.MULTILINE), live
+    assert not terminal.screen.cursor.hidden
+    lines = terminal.finish()
+    bar = "━" * 40
+    assert lines[0] == "before"
+    assert re.fullmatch(rf"train     {bar} \(40/40\) • [\d.]+ it/s • 0:00:00   loss=0.041", lines[1]), lines
+    assert re.fullmatch(rf"evaluate  {bar}   \(6/6\) • [\d.]+ it/s • 0:00:00", lines[2]), lines
+    assert lines[3:] == ["after"]
+    assert not terminal.screen.cursor.hidden
+
+
+def test_epochs_use_one_row_each_time_again(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import track
+        for epoch in range(4):
+            for i in track(range(5), "train"):
+                time.sleep(0.03)
+            for i in track(range(5), "val"):
+                time.sleep(0.03)
+        """
+    )
+    lines = terminal.finish()
+    assert len(rows_of(lines, "train")) == len(rows_of(lines, "val")) == 1, lines
+
+
+def test_everything_that_is_printed_stands_above_the_bars_once_and_in_order(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import logging, subprocess, sys, time, warnings
+        logging.basicConfig(level="INFO")          # its handler holds the real stream
+        from ridgepole.permanences.progress import track
+        from tqdm import tqdm
+        print("half a line", end="")
+        for i in track(range(50), "train"):
+            time.sleep(0.02)
+            if i == 10:
+                print("printed", "in", "pieces")
+                for n in range(3):
+                    logging.info("logged %d", n)
+                sys.stderr.write("\\x1b[31mred\\x1b[0m written\\n")
+                warnings.warn("warned")
+                print("two\\nlines")
+                print("\\x1b[2J\\x1b[5;5Hcursor codes")
+            if 15 <= i < 20:
+                print(".", end="", flush=True)
+            if i == 20:
+                print("dots done")
+                subprocess.run(["echo", "from a subprocess"])
+            if i == 25:
+                for _ in tqdm(range(5), "inside", ncols=40):
+                    time.sleep(0.02)
+            if i == 30:
+                print("x" * 150)
+            if i == 35:
+                print("colours \\x1b[32m")
+                print("stay\\x1b[0m")
+        print("the end")
+        """
+    )
+    lines = terminal.finish()
+    wanted = ["half a line", "printed in pieces", "INFO:root:logged 0", "INFO:root:logged 1", "INFO:root:logged 2"]
+    wanted += ["red written", "warned", "two", "lines", "cursor codes", ".....dots done", "from a subprocess"]
+    wanted += ["inside: 100%", "x" * 100, "x" * 50, "colours", "stay", "train", "the end"]
+    found = []
+    for want in wanted:
+        at = [number for number, line in enumerate(lines) if line.startswith(want) or line.endswith(f": {want}")]
+        assert len(at) == 1, (want, lines)
+        found += at
+    assert found == sorted(found), lines
+    assert len(lines) == len(wanted) + 1, lines  # the warning has a second line with its source
+    assert b"\x1b[32mstay" in terminal.raw
+
+
+def test_only_streams_that_are_terminals_are_redirected(on_terminal: Start, tmp_path: object) -> None:
+    target = f"{tmp_path}/out.txt"
+    terminal = on_terminal(
+        f"""
+        import os, sys, time
+        os.dup2(os.open({target!r}, os.O_WRONLY | os.O_CREAT), 1)
+        sys.stdout = open(1, "w", closefd=False)
+        from ridgepole.permanences.progress import track
+        for i in track(range(10), "train"):
+            time.sleep(0.03)
+            print("result", i)
+        """
+    )
+    lines = terminal.finish()
+    assert len(lines) == len(rows_of(lines, "train")) == 1, lines
+    with open(target) as file:
+        assert file.read() == "".join(f"result {i}\n" for i in range(10))
+
+
+def test_questions_and_the_debugger_have_the_terminal_to_themselves(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import track
+        for i in track(range(30), "train"):
+            time.sleep(0.02)
+            if i == 10:
+                print("hello", input("your name? "))
+            if i == 20:
+                breakpoint()
+        """
+    )
+    terminal.until("your name?")
+    before = terminal.raw
+    for _ in range(15):
+        terminal.pump(0.03)
+    assert terminal.raw == before, "nothing may be drawn while a question is open"
+    assert not rows_of(terminal.lines(), "train")
+    terminal.child.sendline("Ada")
+    terminal.until("hello Ada", "(Pdb)")
+    terminal.child.sendline("p 'i is', i")
+    terminal.until("('i is', 20)")
+    terminal.child.sendline("c")
+    lines = terminal.finish()
+    assert lines[:2] == ["your name? Ada", "hello Ada"]
+    assert lines[-2] == "(Pdb) c", lines
+    assert "(30/30)" in lines[-1]
+
+
+def test_paused_takes_the_bars_off_for_a_while(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import os, time
+        from ridgepole.permanences.progress import ProgressManager
+        manager = ProgressManager()
+        for i in manager.track(range(30), "train"):
+            time.sleep(0.02)
+            if i == 15:
+                with manager.paused():
+                    os.system("printf 'a\\\\nb\\\\nc\\\\n'")
+                    time.sleep(0.2)
+        """
+    )
+    lines = terminal.finish()
+    assert lines[:3] == ["a", "b", "c"]
+    assert len(lines) == 4, lines
+    assert "(30/30)" in lines[3]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(100, 30), (40, 10), (20, 5), (3, 2), (1, 1)])
+def test_rows_fit_every_terminal(on_terminal: Start, columns: int, rows: int) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import ProgressManager
+        with ProgressManager() as manager:
+            manager.add_progresses([{"name": "train-val", "with_status": True}])
+            overall = manager.add_task_to_progress("overall", 3, visible=True)
+            task = manager.add_task_to_progress("val", 100)
+            manager.advance("overall", overall)
+            for i in manager.track(range(40), "a long description of a loop 训练"):
+                manager.advance("train-val", task, status="a status text")
+                time.sleep(0.01)
+        """,
+        columns=columns,
+        rows=rows,
+    )
+    lines = terminal.finish()
+    assert terminal.child.exitstatus == 0, lines
+    assert not terminal.screen.cursor.hidden
+    if columns >= 40:
+        assert len(lines) == 3, lines
+        starts = {line.index("(") for line in lines if "(" in line}
+        assert all("/" in line for line in lines), "the counts come before all else"
+        assert starts, lines
+    if columns == 100:
+        assert "a status text" in terminal.text
+        assert len({line.rindex(" • ") for line in lines}) == 1, "columns line up"
+
+
+def test_more_rows_than_the_screen_has(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import ProgressManager
+        with ProgressManager() as manager:
+            for number in range(40):
+                manager.add_progress(f"bar{number:02}")
+                task = manager.add_task_to_progress(f"bar{number:02}", 10, visible=True)
+                manager.advance(f"bar{number:02}", task, 10 if number < 30 else 5)
+            print("drawn")
+            time.sleep(0.5)
+        print("done")
+        """,
+        rows=30,
+    )
+    live = terminal.until("drawn", "bar39", "more")
+    assert len(live) <= 30 + 1
+    assert all(f"bar{number:02}" in terminal.text for number in range(30, 40)), "those that run come first"
+    assert re.search(r"^\+1\d more$", terminal.text, re.MULTILINE), live
+    lines = terminal.finish()
+    assert [line[:5] for line in lines if line.startswith("bar")] == [f"bar{number:02}" for number in range(40)]
+    assert lines[-1] == "done"
+
+
+def test_descriptions_are_literal_and_harmless(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import ProgressManager
+        with ProgressManager() as manager:
+            manager.add_task_to_progress("[red]x[/red] \\x1b[2Jy\\nz", 5, visible=True, progress_name="result")
+            for i in manager.track(range(10), "[bold]loop[/bold]"):
+                time.sleep(0.03)
+        """
+    )
+    lines = terminal.finish()
+    assert lines[0].startswith("[red]x[/red] ?[2Jy z  "), lines
+    assert lines[1].startswith("[bold]loop[/bold]  "), lines
+
+
+COUNT = """
+import time
+from ridgepole.permanences.progress import track
+for i in track(range(20), "train"):
+    time.sleep(0.02)
+    print("line", i) if i == 10 else None
+"""
+
+
+def test_no_color_keeps_the_bars_without_colour(on_terminal: Start) -> None:
+    terminal = on_terminal(COUNT, NO_COLOR="1")
+    lines = terminal.finish()
+    assert re.match(r"train  ━{40} \(20/20\)", lines[1]), lines
+    assert not re.search(rb"\x1b\[[0-9;]*m", terminal.raw)
+    coloured = on_terminal(COUNT)
+    coloured.finish()
+    assert re.search(rb"\x1b\[38;2;\d+;\d+;\d+m", coloured.raw), "the test must be able to see colours"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_without_the_glyphs_gets_plain_ones(on_terminal: Start, encoding: str) -> None:
+    terminal = on_terminal(COUNT.replace('"train"', '"训练 é"'), PYTHONIOENCODING=encoding)
+    lines = terminal.finish()
+    assert terminal.child.exitstatus == 0
+    assert re.search(r"#{40} \(20/20\) \| ", lines[1]), lines
+    assert lines[0] == "line 10"
+
+
+def test_a_dumb_terminal_gets_plain_lines(on_terminal: Start) -> None:
+    terminal = on_terminal(COUNT, TERM="dumb")
+    lines = terminal.finish()
+    assert lines[:2] == ["train: 0/20 started", "line 10"]
+    assert lines[2].startswith("train: 20/20 done in ")
+    assert b"\x1b" not in terminal.raw
+
+
+ENDLESS = """
+import sys, os, time
+from ridgepole.permanences.progress import ProgressManager
+manager = ProgressManager()
+manager.initialize()
+for i in manager.track(range(10_000), "train"):
+    time.sleep(0.01)
+    print("line", i) if i % 10 == 0 else None
+    {body}
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "_exit", "raise"])
+def test_no_death_leaves_a_broken_terminal(on_terminal: Start, name: str) -> None:
+    body = {"_exit": "os._exit(3) if i == 30 else None", "raise": "1 / (30 - i)"}.get(name, "")
+    terminal = on_terminal(ENDLESS.format(body=body))
+    if name.startswith("SIG"):
+        terminal.until("line 30", "━")
+        terminal.child.kill(getattr(signal, name))
+    lines = terminal.finish()
+    assert not terminal.screen.cursor.hidden
+    assert terminal.raw.count(b"\x1b[?25l") == 0, "a cursor that is never hidden can't stay hidden"
+    assert terminal.raw.count(b"\x1b[?2026h") == terminal.raw.count(b"\x1b[?2026l")
+    assert [line for line in lines if line.startswith("line ")][:4] == ["line 0", "line 10", "line 20", "line 30"]
+    assert len(rows_of(lines, "train")) == 1, lines
+    if name in ("SIGINT", "raise"):
+        assert lines[-1].endswith("stopped"), lines
+        assert terminal.screen.cursor.x == 0
+
+
+def test_two_managers_and_a_thread_share_one_terminal(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import threading, time
+        from ridgepole.permanences.progress import ProgressManager, track
+        from rich.console import Console
+        other = ProgressManager()
+        def work():
+            for i in other.track(range(10), "thread"):
+                time.sleep(0.03)
+                print("thread", i)
+        thread = threading.Thread(target=work)
+        thread.start()
+        for i in track(range(30), "train"):
+            time.sleep(0.02)
+            other.console.print("main", i)
+            Console().print("plain", i)
+        thread.join()
+        """,
+        rows=20,
+    )
+    lines = terminal.finish()
+    assert [line for line in lines if line.startswith("main")] == [f"main {i}" for i in range(30)]
+    assert [line for line in lines if line.startswith("plain")] == [f"plain {i}" for i in range(30)]
+    assert len(rows_of(lines, "train")) == len(rows_of(lines, "thread")) == 1, lines
+    assert len(lines) == 30 + 30 + 10 + 2, lines
+
+
+def test_a_console_that_holds_the_stream_itself_prints_above(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import sys, time
+        from rich.console import Console
+        from ridgepole.permanences.progress import ProgressManager
+        console = Console(file=sys.stdout)
+        with ProgressManager(console) as manager:
+            for i in manager.track(range(10), "train"):
+                time.sleep(0.03)
+                console.print("[red]first[/red]\\nsecond", i)
+        console.print("after")
+        """
+    )
+    lines = terminal.finish()
+    assert lines[:20] == [line for i in range(10) for line in ("first", f"second {i}")]
+    assert "(10/10)" in lines[20]
+    assert lines[21:] == ["after"]
+
+
+def test_init_live_while_live_keeps_one_display(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        from ridgepole.permanences.progress import ProgressManager
+        manager = ProgressManager(direct=True)
+        with manager.live:
+            a = manager.add_task_to_progress("overall", 10, visible=True)
+            for i in range(10):
+                manager.advance("overall", a)
+                time.sleep(0.03)
+                if i == 5:
+                    manager.add_progresses([{"name": "late"}])
+                    manager.init_live()
+                    b = manager.add_task_to_progress("late", 5, visible=True)
+                if i > 5:
+                    manager.advance("late", b)
+        print("after")
+        """
+    )
+    lines = terminal.finish()
+    assert [line.split()[0] for line in lines] == ["overall", "late", "after"], lines
+    assert "(4/5)" in lines[1]
+
+
+def test_forked_children_draw_nothing_and_cannot_hang(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import os, random, signal, sys, time
+        from ridgepole.permanences.progress import ProgressManager, track
+        random.seed(1)
+        hung = 0
+        with ProgressManager() as manager:
+            task = manager.add_task_to_progress("overall", 10**9)
+            for number in range(100):
+                end = time.perf_counter() + random.random() * 0.02
+                while time.perf_counter() < end:
+                    manager.advance("overall", task)
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(5)
+                    print("child", number, flush=True)
+                    for _ in track(range(3), "in the child"):
+                        manager.advance("overall", task)
+                    os._exit(0)
+                hung += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        print("hung:", hung)
+        """
+    )
+    lines = terminal.finish()
+    assert "hung: 0" in lines, lines
+    assert b"in the child" not in terminal.raw
+    assert [line for line in lines if line.startswith("child")] == [f"child {number}" for number in range(100)]
+
+
+def test_workers_of_a_pool_draw_nothing(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import multiprocessing, time
+        from ridgepole.permanences.progress import track
+        def work(number):
+            for i in track(range(20), "in the worker"):
+                time.sleep(0.005)
+            return number
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(2) as pool:
+                print(sum(track(pool.imap(work, range(4)), "jobs", total=4)))
+        """
+    )
+    lines = terminal.finish()
+    assert b"in the worker" not in terminal.raw
+    assert "(4/4)" in terminal.text
+    assert "6" in lines
+
+
+def test_a_terminal_that_goes_away_does_not_stop_the_loop(on_terminal: Start, tmp_path: object) -> None:
+    terminal = on_terminal(
+        f"""
+        import signal, time
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        from ridgepole.permanences.progress import track
+        n = 0
+        for i in track(range(60), "train"):
+            time.sleep(0.02)
+            n += 1
+        with open("{tmp_path}/done", "w") as file:
+            file.write(str(n))
+        """
+    )
+    terminal.until("━")
+    terminal.child.close(force=False)
+    import pathlib
+
+    done = pathlib.Path(f"{tmp_path}/done")
+    end = time.monotonic() + 20
+    while not done.exists() or not done.read_text():
+        assert time.monotonic() < end, "the loop did not come to its end"
+        time.sleep(0.05)
+    assert done.read_text() == "60"
