@@ -83,7 +83,7 @@ def process(function: F | None = None, *, skip: Callable[[], bool | str] | None 
 
     def mark(target: F) -> F:
         if not inspect.isfunction(target):
-            raise TypeError(f"@process takes a function, not {type(target).__name__}; subclass PipelineProcess instead")
+            raise TypeError(f"@process takes a function, not {target!r}; a class subclasses PipelineProcess instead")
         if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
             raise TypeError(
                 f"@process can't run the async function {target.__qualname__}; call asyncio.run inside a plain one"

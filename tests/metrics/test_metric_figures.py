@@ -22,6 +22,7 @@ labels = st.one_of(
 )
 
 
+@pytest.mark.filterwarnings("ignore:A single label")
 @given(labels)
 def test_counts_as_scikit_learn_does(pairs):
     true, predicted = map(list, zip(*pairs, strict=True))
@@ -63,7 +64,11 @@ def test_bad_labels(true, predicted, labels, says):
 
 @pytest.mark.parametrize(
     ("normalize", "cells"),
-    [(None, ["2", "0", "1", "1"]), ("true", ["1.00", "0.00", "0.50", "0.50"]), ("all", ["0.50", "0.00", "0.25", "0.25"])],
+    [
+        (None, ["2", "0", "1", "1"]),
+        ("true", ["1.00", "0.00", "0.50", "0.50"]),
+        ("all", ["0.50", "0.00", "0.25", "0.25"]),
+    ],
 )
 def test_the_numbers_in_the_cells(normalize, cells):
     figure = build_confusion_matrix_figure([0, 0, 1, 1], [0, 0, 0, 1], normalize=normalize)

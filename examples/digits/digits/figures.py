@@ -68,7 +68,7 @@ def _headline(misread: int, of: int, shown: int) -> str:
 
 
 def _draw_digit(axes: Axes, image: Tensor, true: int, read: int, sureness: float) -> None:
-    axes.imshow(image.cpu(), cmap="gray_r", vmin=0, vmax=1)
+    axes.imshow(image.cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
     axes.set_title(f"is {true}, read as {read}\n{sureness:.0%} sure", fontsize=9)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color("0.7")

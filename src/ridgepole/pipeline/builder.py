@@ -81,12 +81,11 @@ def _policy(report: Report, given: Any) -> CheckpointPolicy:
     path = ("pipeline", "checkpoint")
     if given is False:
         return OFF
-    if isinstance(given, CheckpointPolicy):
-        return given if given.enabled else OFF
     if isinstance(given, Mapping):
         known = [item.name for item in fields(CheckpointPolicy)]
-        policy: CheckpointPolicy | None = report.convert(CheckpointPolicy, given, path, "checkpoint", known)
-        return policy or CheckpointPolicy()
+        given = report.convert(CheckpointPolicy, given, path, "checkpoint", known) or True
+    if isinstance(given, CheckpointPolicy):
+        return given if given.enabled else OFF
     if given is not True:
         report.add(path, f"checkpoint is a table, true or false, not {shown(given)}")
     return CheckpointPolicy()

@@ -158,7 +158,7 @@ class Controller:
         wanted = self._plan.policy.keep_best
         if wanted is None or self._group is None:
             return False
-        entry = self._group.summary().get(wanted.metric, {})
+        entry = self._group.summary().get("metrics", {}).get(wanted.metric, {})
         value = entry.get(wanted.mode)
         if not isinstance(value, int | float) or value == self._best:
             return False

@@ -135,21 +135,23 @@ def test_no_lease_is_taken_or_minded_where_it_is_off(machine, card, environment)
 
 
 def test_a_forked_child_holds_nothing_and_gives_nothing_back(board):
-    lease = take(board)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            lease.release()  # as a cleanup inherited by the child would
-            os.write(writer, f"{lease.held} {lease.foreign} {count(board)}".encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 100) == b"False True 1"
-    assert lease.held
-    os.close(reader)
-    os.close(writer)
-    lease.release()
+    script = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from ridgepole.permanences.device.leases import Board, Holder\n"
+        f"board = Board(Path({str(board.directory)!r}))\n"
+        "with board.lock():\n"
+        "    lease = board.take('GPU-0', Holder(pid=os.getpid()))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    lease.release()\n"  # as a cleanup that the child inherited would
+        "    print('child', lease.held, lease.foreign, len(board.holders('GPU-0')), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print('parent', lease.held, lease.foreign, len(board.holders('GPU-0')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["child False True 1", "parent True False 1"], done.stderr
 
 
 def test_a_forked_child_that_lives_on_does_not_keep_the_lease(board):

@@ -14,12 +14,13 @@ import pyte
 import pytest
 
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-COLOURS = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES", "PYTHONIOENCODING")
+COLOURS = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES")
+PYTHON = ("PYTHONIOENCODING", "PYTHONUNBUFFERED")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
     """The environment without anything that changes what a display does."""
-    kept = {key: value for key, value in os.environ.items() if key not in RANKS + COLOURS}
+    kept = {key: value for key, value in os.environ.items() if key not in RANKS + COLOURS + PYTHON}
     return kept | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"} | extra
 
 
@@ -54,6 +55,11 @@ class Terminal:
         while lines and not lines[-1]:
             lines.pop()
         return lines
+
+    def hang_up(self) -> None:
+        """Takes the terminal away from under the program, as a lost connection does."""
+        self.child.ptyproc.fileobj.close()
+        self.child.closed = self.child.ptyproc.closed = True
 
     @property
     def text(self) -> str:
@@ -91,4 +97,7 @@ def on_terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
     yield start
     for terminal in started:
-        terminal.child.close(force=True)
+        if terminal.child.closed:
+            terminal.child.ptyproc.terminate(force=True)
+        else:
+            terminal.child.close(force=True)

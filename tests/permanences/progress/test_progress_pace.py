@@ -100,7 +100,14 @@ def test_durations(seconds: float | None, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("rate", "shown"),
-    [(None, ""), (0.02, "50.0 s/it"), (0.5, "2.00 s/it"), (3.14, "3.1 it/s"), (312.2, "312 it/s"), (37.4e6, "37.4 Mit/s")],
+    [
+        (None, ""),
+        (0.02, "50.0 s/it"),
+        (0.5, "2.00 s/it"),
+        (3.14, "3.1 it/s"),
+        (312.2, "312 it/s"),
+        (37.4e6, "37.4 Mit/s"),
+    ],
 )
 def test_rates(rate: float | None, shown: str) -> None:
     assert text.pace(rate, "it") == shown

@@ -52,7 +52,7 @@ class BarsLive(Live):
         """Shows the tasks from now on, where they are not shown already."""
         if self.closed:
             return
-        if self._display is None or not self._display.active:
+        if self._display is None or not (self._display.active or self._display.off):
             self._display = display_for(self.console)
         self._display.attach(self)
 

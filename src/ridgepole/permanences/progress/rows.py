@@ -102,8 +102,8 @@ def lay_out(rows: Sequence[Row], width: int) -> Layout:
             break
     else:
         return Layout(name, 0, count, 0, 0, 0)
-    # The text may push the bar down to half its full width, not further.
-    note = min(note, max(0, room - WIDEST_BAR // 2 - len(TEXT_GAP)))
+    # The text may push the bar down to a quarter of its full width, not further.
+    note = min(note, max(0, room - WIDEST_BAR // 4 - len(TEXT_GAP)))
     bar = min(WIDEST_BAR, room - (note + len(TEXT_GAP) if note else 0))
     return Layout(name, bar if bar >= SHORTEST_BAR else 0, count, shown_rate, shown_time, note)
 

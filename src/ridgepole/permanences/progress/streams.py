@@ -51,9 +51,17 @@ class Stream:
             if self._screen.taking_lines():
                 self._take(text)
                 return len(text)
-        if text and self._screen.shown_by_parent() and self._is_terminal():
-            self.real.write(ERASE_BELOW)
+        if self._screen.shown_by_parent() and self._is_terminal():
+            return self._write_in_child(text)
         return self.real.write(text)
+
+    def _write_in_child(self, text: str) -> int:
+        """Writes whole lines, and wipes away the parent's bars that may stand below them."""
+        self.tail += text
+        if "\n" in text:
+            whole, self.tail = self.tail, ""
+            self.real.write(ERASE_BELOW + whole)
+        return len(text)
 
     def _is_terminal(self) -> bool:
         try:
@@ -72,6 +80,9 @@ class Stream:
             if self.tail and self._screen.taking_lines():
                 self._screen.show_tail()
                 return
+        if self.tail:  # in a forked child
+            whole, self.tail = self.tail, ""
+            self.real.write(whole)
         self.real.flush()
 
     def _take(self, text: str) -> None:
