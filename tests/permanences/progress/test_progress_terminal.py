@@ -304,7 +304,7 @@ def test_no_death_leaves_a_broken_terminal(on_terminal: Start, name: str) -> Non
     body = {"_exit": "os._exit(3) if i == 30 else None", "raise": "1 / (30 - i)"}.get(name, "")
     terminal = on_terminal(ENDLESS.format(body=body))
     if name.startswith("SIG"):
-        terminal.until("line 30", "━")
+        terminal.until("line 30", "─")
         terminal.child.kill(getattr(signal, name))
     lines = terminal.finish()
     assert not terminal.screen.cursor.hidden

@@ -115,7 +115,8 @@ class Display:
         """Leaves the rows of a source as they are and forgets it."""
         with self.guarded():
             if source in self._sources:
-                self.finish(source)
+                if not self.off:
+                    self.finish(source)
                 self._forget(source)
 
     def refresh(self) -> None:
