@@ -22,28 +22,26 @@ SHAPES = {
 def _others(i):
     from ridgepole.metrics import MetricRecord
 
-    return [MetricRecord("j", k, step=10**6 + 20 * i + k) for k in range(20)]
+    return [MetricRecord("j", k, step=i + k) for k in range(20)]
 
 
-def child(directory, pipe, shape):
+def child(directory, pipe, shape, number):
     """Logs for ever and acknowledges the number of each record once it is logged."""
     logger = BasicLogger(directory)
-    first = logger.global_step
-    i = 0
     while True:
-        logger.log_metrics(SHAPES[shape](first * 10**6 + i))
-        os.write(pipe, struct.pack("q", first * 10**6 + i))
-        i += 1
+        logger.log_metrics(SHAPES[shape](number))
+        os.write(pipe, struct.pack("q", number))
+        number += 1
 
 
-def killed_run(directory, shape, delay):
+def killed_run(directory, shape, delay, first):
     """Runs a child for a while, kills it, and returns what it had acknowledged."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(read)
-            child(directory, write, shape)
+            child(directory, write, shape, first)
         finally:
             os._exit(1)
     os.close(write)
@@ -70,8 +68,8 @@ def killed_run(directory, shape, delay):
 def check(directory, shape, times):
     rng = random.Random(repr(shape))
     wanted = []
-    for _ in range(times):
-        wanted += killed_run(directory, shape, rng.uniform(0.0, 0.03))
+    for run in range(times):
+        wanted += killed_run(directory, shape, rng.uniform(0.0, 0.03), run * 10**6)
         before = load_metrics(directory)
         got = set(before.frame.filter(before.frame["name"] == "i")["value"].to_list())
         lost = [number for number in wanted if number not in got]

@@ -48,9 +48,12 @@ def test_a_break_leaves_out_the_item_that_was_not_finished(manager: ProgressMana
 
 
 def test_an_exception_in_the_body_ends_the_pass(manager: ProgressManager) -> None:
-    with pytest.raises(ZeroDivisionError):
+    def loop() -> None:
         for item in manager.track(range(10), "train"):
             1 / (item - 7)
+
+    with pytest.raises(ZeroDivisionError):
+        loop()
     gc.collect()
     (task,) = manager.progress_dict["train"].tasks
     assert task.completed == 7
@@ -87,7 +90,7 @@ def test_a_source_that_refuses_to_start_leaves_nothing_running(manager: Progress
         (lambda: [1, 2, 3], 3),
         (lambda: iter([1, 2]), 2),
         (lambda: (item for item in range(3)), None),
-        (lambda: [], 0),
+        (list, 0),
     ],
 )
 def test_the_total_is_the_length_where_there_is_one(
@@ -301,10 +304,9 @@ def test_a_process_that_ticks_itself_is_left_to_it(in_run: Callable[..., SimpleN
 
 def test_a_stop_at_a_tick_counts_the_item_that_is_done(in_run: Callable[..., SimpleNamespace]) -> None:
     it = in_run(stop_at=3)
-    handed_out = []
+    handed_out: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        for item in it.manager.track(range(10), "train", tick=True):
-            handed_out.append(item)
+        handed_out.extend(it.manager.track(range(10), "train", tick=True))
     gc.collect()
     assert handed_out == [0, 1, 2]
     if isinstance(it.manager, ProgressManager):

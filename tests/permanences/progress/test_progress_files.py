@@ -168,12 +168,16 @@ def test_a_stream_that_fails_costs_one_warning_and_no_item(error: Exception, goo
     stream = Broken(error, good)
     manager = ProgressManager(Console(file=stream, force_terminal=terminal, width=80, height=20))
     items = []
-    with pytest.warns(RuntimeWarning, match="progress bars are switched off") as caught:
+
+    def loops() -> None:
         for item in manager.track(range(10), "train"):
             items.append(item)
             manager.live.refresh()
         list(manager.track(range(3), "more"))
         manager.cleanup()
+
+    with pytest.warns(RuntimeWarning, match="progress bars are switched off") as caught:
+        loops()
     assert items == list(range(10))
     assert len(caught) == 1
     assert stream.tries <= good + 1, "what is broken is left alone"

@@ -91,8 +91,17 @@ def test_a_count_that_goes_back_starts_anew() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, "-:--:--"), (0.0, "0:00:00"), (0.3, "0:00:01"), (59.5, "0:01:00"), (3661, "1:01:01"), (90000, "25:00:00")]
-    + [(4e6, "46 d"), (math.inf, "-:--:--"), (math.nan, "-:--:--")],
+    [
+        (None, "-:--:--"),
+        (0.0, "0:00:00"),
+        (0.3, "0:00:01"),
+        (59.5, "0:01:00"),
+        (3661, "1:01:01"),
+        (90000, "25:00:00"),
+        (4e6, "46 d"),
+        (math.inf, "-:--:--"),
+        (math.nan, "-:--:--"),
+    ],
 )
 def test_durations(seconds: float | None, shown: str) -> None:
     assert text.duration(seconds) == shown

@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
-Start = Callable[..., "Terminal"]  # noqa: F821 - the class lives in conftest.py
+Start = Callable[..., Any]
 
 
 def rows_of(lines: list[str], name: str) -> list[str]:

@@ -103,7 +103,7 @@ class AppendFile:
         Raises:
             RunDirError: If it is not ours.
         """
-        head = os.pread(self.fd, len(beginning), 0)
+        head = os.pread(self.fd, min(len(beginning), os.fstat(self.fd).st_size), 0)
         if head != beginning[: len(head)]:
             raise RunDirError(f"{self.path} exists and is not a file of Ridgepole's; choose another directory or name")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -398,6 +399,10 @@ class Bars(Progress):
     def refresh(self) -> None:
         """Draws the display, where there is one."""
         self.on_refresh()
+
+    def forked(self) -> None:
+        """Makes the lock anew in a forked child."""
+        self._lock = self.lock = threading.RLock()
 
 
 class _OneTask:

@@ -49,6 +49,14 @@ class Source(Protocol):
         ...
 
 
+class Forked(Protocol):
+    """What has locks that another thread may hold while this process is forked."""
+
+    def forked(self) -> None:
+        """Makes them anew, in the child."""
+        ...
+
+
 class Display:
     """Shows nothing; the base of those that show something, and what other ranks and workers get.
 
@@ -69,6 +77,7 @@ class Display:
         self._thread: threading.Thread | None = None
         if self.shows:
             displays().all.add(self)
+            displays().with_locks.add(self)
 
     # -- what a kind of display does ----------------------------------------------------------------------------
 
@@ -204,10 +213,16 @@ class Display:
 
 
 class Displays:
-    """All displays of this process: closed at its end, silent in its forks."""
+    """All displays of this process: closed at its end, silent in its forks.
+
+    Attributes:
+        all: The displays.
+        with_locks: What is to make its locks anew in a forked child.
+    """
 
     def __init__(self) -> None:
         self.all: WeakSet[Display] = WeakSet()
+        self.with_locks: WeakSet[Forked] = WeakSet()
         self._taken: list[Display] = []
         self._screens: dict[int, Display] = {}
         self._pid = os.getpid()
@@ -247,8 +262,8 @@ class Displays:
 
     def _in_child(self) -> None:
         self._taken = []
-        for display in list(self.all):
-            display.forked()
+        for one in list(self.with_locks):
+            one.forked()
 
 
 @functools.cache

@@ -96,4 +96,4 @@ def _end(task: LazyTask, now: float) -> str:
 
 
 def _notes(task: LazyTask) -> list[str]:
-    return [task.status if task.bar.with_status else "", task.note_text]
+    return [text.clean(task.status) if task.bar.with_status else "", task.note_text]

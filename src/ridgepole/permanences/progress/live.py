@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
@@ -52,9 +53,16 @@ class BarsLive(Live):
         """Shows the tasks from now on, where they are not shown already."""
         if self.closed:
             return
-        if self._display is None or not (self._display.active or self._display.off):
-            self._display = display_for(self.console)
-        self._display.attach(self)
+        with self._lock:
+            if self._display is None or not (self._display.active or self._display.off):
+                self._display = display_for(self.console)
+            self._display.attach(self)
+
+    def forked(self) -> None:
+        """Makes the locks anew in a forked child, where the thread that holds one may be missing."""
+        self._lock = threading.RLock()
+        for bar in list(self._bars.values()):
+            bar.forked()
 
     def start(self, refresh: bool = False) -> None:
         """Holds the display open until `stop`.

@@ -65,6 +65,7 @@ class ProgressManager(Permanence):
             self.add_progress(name)
         if direct:
             self.init_live()
+        displays().on_fork(self, ProgressManager._forked)
 
     # -- lifecycle ----------------------------------------------------------------------------------------------
 
@@ -99,6 +100,10 @@ class ProgressManager(Permanence):
     def _init_live(self) -> BarsLive:
         """Makes the live display of all bars."""
         return BarsLive(self.console, self.progress_dict, self._clock)
+
+    def _forked(self) -> None:
+        self._lock = threading.RLock()
+        self.live.forked()
 
     def _redraw(self) -> None:
         self.live.refresh()
@@ -231,7 +236,7 @@ class ProgressManager(Permanence):
         else:
             task.extra += step
         if status:
-            task.status = text.clean(status)
+            task.status = status if type(status) is str else text.clean(status)  # the display cleans it when it looks
 
     def update(self, progress_name: str, task_id: int, status: str = "", advance: bool = False) -> None:
         """Sets a task's status text, and moves it on by one step if asked to.

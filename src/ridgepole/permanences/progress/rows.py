@@ -71,7 +71,7 @@ def row_of(task: LazyTask, now: float) -> Row:
         time = "stopped"
     else:
         time = text.duration(task.seconds_spent(now) if total is None else task.seconds_left(now))
-    notes = [task.status if task.bar.with_status else "", task.note_text]
+    notes = [text.clean(task.status) if task.bar.with_status else "", task.note_text]
     return Row(
         name=task.description,
         count=f"({text.amount(count)}/{'?' if total is None else text.amount(total)})",

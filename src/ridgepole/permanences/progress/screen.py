@@ -26,7 +26,9 @@ from ridgepole.permanences.progress.streams import Redirection, Stream
 # A synchronised update (DEC private mode 2026): terminals that know it show the frame at once, others ignore it.
 BEGIN = "\x1b[?2026h"
 END = "\x1b[?25h\x1b[?2026l"
-ERASE = "\r\x1b[J"
+# This row, then all below from the next row on: erasing from the screen's first cell makes some terminals (tmux) keep
+# what was there in their history, frame by frame. The cursor is saved, as there may be no next row.
+ERASE = "\r\x1b[K\x1b7\x1b[B\x1b[J\x1b8"
 TAIL_PERIOD = 0.05
 NOTE_PERIOD = 0.5
 
