@@ -39,7 +39,7 @@ def ridgepole(tmp_path):
             text=True,
             cwd=cwd,
             timeout=timeout,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"} | environment,
         )
 
     return call

@@ -57,7 +57,8 @@ def story(page: Path, folder: Path) -> list[tuple[int, list[str]]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_runs(page, tmp_path):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg"}
+    # one thread: two of torch's on cores that other tests are using crawl
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
     for line, command in story(page, tmp_path):
         done = subprocess.run(
             command,

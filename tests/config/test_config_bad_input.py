@@ -29,6 +29,7 @@ INVALID = "not valid TOML: "
 AFTER = "not valid TOML: expected newline or end of document after a statement"
 ONE_LINE = "an inline table { … } stands on one line, without a comma at its end; for more write a [table]"
 OPEN_TEXT = 'the text that begins here is not closed; one of several lines goes between """ and """'
+RETURN = "not valid TOML: a carriage return that ends no line"
 IS_MISSING = "is a ] missing?"
 
 
@@ -68,7 +69,8 @@ CASES = [
         2,
         "double the backslash, or write the text between single quotes, which take it as it is",
     ),
-    ("a = 1\rb = 2\r", "1:6", AFTER, 1, "lines end with \\n or \\r\\n, not with \\r alone"),
+    ("a = 1\rb = 2\r", "1:6", RETURN, 1, "lines end with \\n or \\r\\n, not with \\r alone"),
+    ("a = 1\n\r\r\n", "2:1", RETURN, 1, "lines end with \\n or \\r\\n, not with \\r alone"),
     (
         'a = "\x1b[2J"',
         "1:6",
@@ -100,7 +102,7 @@ CASES = [
 @pytest.mark.parametrize(("text", "at", "message", "width", "hint"), CASES)
 def test_syntax_errors_point_at_the_cause(text: str, at: str, message: str, width: int, hint: str) -> None:
     line, column = map(int, at.split(":"))
-    shown = text.split("\n")[line - 1].translate({13: "␍", 27: "␛"})
+    shown = text.replace("\r\n", "\n").split("\n")[line - 1].translate({13: "␍", 27: "␛"})
     caret = "\t" * text.startswith("\t") + " " * (column - 1 - text.startswith("\t")) + "^" * width
     assert rendered(text).splitlines() == [
         f"x.toml:{at}: error: {message}",

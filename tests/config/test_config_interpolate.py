@@ -217,14 +217,20 @@ def test_a_circle_is_printed_with_its_lines() -> None:
             "x.toml:3:7: error: references go in a circle: a -> t.b -> c.0 -> a\n"
             "    3 | c = ['${a}']\n"
             "      |       ^^^^ give one of them a value\n"
-            "      x.toml:2:5: a = '${t.b}'\n"
-            "      x.toml:5:5: t.b = '${c.0}'\n"
-            "      x.toml:3:6: c.0 = '${a}'"
+            "      x.toml:2:6: a = '${t.b}'\n"
+            "      x.toml:5:8: t.b = '${c.0}'\n"
+            "      x.toml:3:7: c.0 = '${a}'"
         )
     ]
     assert "a -> a" in errors("a = '${a}'")[0]
     assert "a.b -> a.b" in errors("a = { b = '${a}' }")[0]
     assert len(errors("a = '${b}'\nb = '${a}'\nc = '${d}'\nd = '${c}'")) == 2
+
+
+def test_a_reference_to_a_missing_neighbour_is_no_circle() -> None:
+    (error,) = errors("[net]\nwidht = 1\nhidden = '${net.width}'\n")
+    assert error.splitlines()[0] == "x.toml:3:11: error: '${net.width}' leads nowhere: there is no 'width' in 'net'"
+    assert error.endswith("did you mean 'widht'?")
 
 
 def test_a_variable_that_is_no_utf8_is_refused() -> None:

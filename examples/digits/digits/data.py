@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from sklearn.datasets import load_digits
@@ -58,12 +59,13 @@ class Data(Permanence):
 
     def initialize(self) -> None:
         """Loads the images and deals them out."""
-        images, labels = load_digits().images, load_digits().target
-        images, test_images, labels, test_labels = self._deal(images, labels, 360)
-        images, validation_images, labels, validation_labels = self._deal(images, labels, 180)
-        self.parts["train"] = self._part(images, labels)
-        self.parts["validation"] = self._part(validation_images, validation_labels)
-        self.parts["test"] = self._part(test_images, test_labels)
+        digits = load_digits()
+        pixels = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16  # 16 is black
+        labels = torch.tensor(digits.target)
+        learnt, tested = self._deal(np.arange(len(labels)), digits.target, 360)
+        learnt, validated = self._deal(learnt, digits.target, 180)
+        for name, chosen in (("train", learnt), ("validation", validated), ("test", tested)):
+            self.parts[name] = Part(pixels[chosen].to(self.device.device), labels[chosen].to(self.device.device))
 
     def batches(self, epochs: int) -> Batches:
         """The batches of a whole training."""
@@ -73,9 +75,6 @@ class Data(Permanence):
         """Lets go of the images."""
         self.parts.clear()
 
-    def _deal(self, images, labels, held_out: int):
-        return train_test_split(images, labels, test_size=held_out, stratify=labels, random_state=self.split_seed)
-
-    def _part(self, images, labels) -> Part:
-        pixels = torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 16  # 16 shades of grey
-        return Part(pixels.to(self.device.device), torch.tensor(labels).to(self.device.device))
+    def _deal(self, chosen: np.ndarray, labels: np.ndarray, held_out: int) -> list[np.ndarray]:
+        """Splits numbers of images in two, every digit in equal shares in both."""
+        return train_test_split(chosen, test_size=held_out, stratify=labels[chosen], random_state=self.split_seed)

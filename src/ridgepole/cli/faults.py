@@ -50,7 +50,10 @@ def explain(error: BaseException) -> None:
     elif isinstance(error, RidgepoleError) and not hasattr(error, "ridgepole_run"):
         complain(f"{paint('error', 'red', sys.stderr)}: {error}")
     else:
-        complain(user_traceback(error))
+        text = user_traceback(error)
+        complain(text)
+        if 'File "' not in text and not isinstance(error, RidgepoleError):
+            complain("raised inside Ridgepole: --debug shows where")
 
 
 def show_problems(problems: tuple[Problem, ...] | list[Problem]) -> None:

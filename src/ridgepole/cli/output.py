@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -65,6 +66,12 @@ def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[s
             colour = "bold" if number == 0 else (colours or {}).get(cell, "")
             cells.append(paint(cell, colour, sys.stdout) + " " * (width - len(cell)))
         say("  ".join(cells).rstrip())
+
+
+def near(path: Path) -> str:
+    """A path as seen from the working directory, where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
 
 
 def number(value: Any) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ridgepole.cli.faults import exit_code, explain, show_problems
-from ridgepole.cli.output import complain, number, paint, say, seconds
+from ridgepole.cli.output import complain, near, number, paint, say, seconds
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
 
@@ -34,11 +32,11 @@ def call(arguments: argparse.Namespace) -> int:
             raise
         explain(error)
         word = "interrupted" if exit_code(error) in (75, 130, 143) else "failed"
-        complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {_near(path)}")
+        complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(path)}")
         return exit_code(error)
     best = plan.policy.keep_best
     figures = _headline(result.metrics, best.metric if best else None)
-    say(" · ".join([f"finished in {seconds(result.seconds)}", *figures, _near(result.path)]))
+    say(" · ".join([f"finished in {seconds(result.seconds)}", *figures, near(result.path)]))
     return 0
 
 
@@ -47,12 +45,6 @@ def _headline(metrics: Mapping[str, Mapping[str, Any]], chosen: str | None) -> l
     numeric = [name for name, entry in metrics.items() if isinstance(entry.get("last"), int | float)]
     names = [name for name in numeric if name == chosen] or numeric[-2:]
     return [f"{name} {number(metrics[name]['last'])}" for name in names]
-
-
-def _near(path: Path) -> str:
-    """The path as seen from here, where that is shorter."""
-    near = os.path.relpath(path)
-    return near if len(near) < len(str(path)) else str(path)
 
 
 def _show(plan: Plan) -> None:

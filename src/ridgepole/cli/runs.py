@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
-from ridgepole.cli.output import STATUS_COLOURS, columns, number, say, say_json, seconds, when
+from ridgepole.cli.output import STATUS_COLOURS, columns, near, number, say, say_json, seconds, when
 from ridgepole.rundir import RunInfo
 
 
@@ -81,10 +80,10 @@ def _best(row: dict[str, Any]) -> str:
 
 def _show(run: RunInfo, *, as_json: bool) -> None:
     summary = run.json(rundir.SUMMARY)
-    figures = sorted(str(path) for path in (run.path / rundir.FIGURES).glob("*") if path.is_file())
+    figures = sorted(path for path in (run.path / rundir.FIGURES).glob("*") if path.is_file())
     if as_json:
         config = run.json(rundir.RESOLVED)
-        details = {"run": dict(run.fields), "config": config, "summary": summary, "figures": figures}
+        details = {"run": dict(run.fields), "config": config, "summary": summary, "figures": [str(f) for f in figures]}
         say_json(_row(run) | details)
         return
     provenance = run.json(rundir.PROVENANCE)
@@ -113,7 +112,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     if figures:
         say("\nPICTURES")
         for figure in figures:
-            say(os.path.relpath(figure))
+            say(near(figure))
 
 
 def _show_processes(run: RunInfo) -> None:

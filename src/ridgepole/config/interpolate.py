@@ -174,7 +174,7 @@ class _Resolver:
         return self._fail(path, token, f"the environment variable {name[:80]} is not set", hint)
 
     def _lookup(self, parts: list[Part]) -> tuple[Path, Any]:
-        """The longest part of a path that exists, and the resolved value there."""
+        """The longest part of a path that exists, and the value there, resolved where it is the whole path."""
         value: Any = self._tree
         found: Path = ()
         raw = True  # what a reference or an exempt table brought is not resolved again
@@ -187,7 +187,8 @@ class _Resolver:
             if not below:
                 break
             found += below
-        return found, self._once(value, found) if raw and found else value
+        whole = len(found) == len(parts)
+        return found, self._once(value, found) if raw and whole else value
 
     def _once(self, value: Any, path: Path) -> Any:
         """As `value`, but a table that is referred to often is resolved once."""
@@ -254,7 +255,8 @@ class _Resolver:
         steps = steps[next(index for index, (each, _) in enumerate(steps) if each == path) :]
         names = [".".join(map(str, each)) for each, _ in steps]
         lines = [
-            f"{self._place(each)}: {name} = {_short(token)}" for (each, token), name in zip(steps, names, strict=True)
+            f"{narrow(self._place(each), token)}: {name} = {_short(token)}"
+            for (each, token), name in zip(steps, names, strict=True)
         ]
         last, token = steps[-1]
         message = f"references go in a circle: {' -> '.join([*names, names[0]])}"

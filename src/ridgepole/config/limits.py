@@ -59,11 +59,14 @@ def refuse(text: str) -> Finding | None:
     """The first reason why a text must not reach the parser, in time linear in its length.
 
     Args:
-        text: TOML, or what is meant to be.
+        text: TOML, or what is meant to be, with line feeds as line breaks.
 
     Returns:
         What is wrong and where; None where the parser may have it.
     """
+    if (start := text.find("\r")) >= 0:  # TOML has no place for one, but tomllib would take two and a line feed
+        hint = "lines end with \\n or \\r\\n, not with \\r alone"
+        return Finding("not valid TOML: a carriage return that ends no line", start, start + 1, hint)
     blanked = blank(text)
     if match := _LONG_NUMBER.search(blanked):
         return Finding(

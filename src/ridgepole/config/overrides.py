@@ -41,7 +41,7 @@ def parse_override(text: str) -> Override:
     if match is None or not text.startswith("=", end):
         raise ConfigError([_no_key(text, line, end)])
     place = Place(_NAME, 1, match.start(1) + 1, line, match.end(1) - match.start(1))
-    value_text = text[end + 1 :].strip()
+    value_text = text[end + 1 :].strip().replace("\r\n", "\n")
     if finding := limits.refuse(text[:end]) or limits.refuse(value_text):
         raise ConfigError([Problem(finding.message, place, finding.hint)])
     try:
@@ -58,7 +58,7 @@ def _value(text: str) -> Any:
     """The value as TOML where the text is one TOML value and nothing else, else the text."""
     if not text:
         return text
-    line = f"v = {text}".replace("\r\n", "\n")
+    line = f"v = {text}"
     try:
         values = tomllib.loads(line)
     except ValueError:

@@ -58,8 +58,6 @@ def _locate(message: str, text: str, offset: int) -> tuple[int, int, str]:
         return *token, 'the text that begins here is not closed; one of several lines goes between """ and """'
     if message.startswith("Unescaped '\\'"):
         return offset - 2, offset, hint  # tomllib stands behind the backslash and its character
-    if text.startswith("\r", offset):
-        return offset, offset, "lines end with \\n or \\r\\n, not with \\r alone"
     if message == "Invalid value":
         value = _BARE_VALUE.match(text, offset)
         if value:

@@ -93,12 +93,14 @@ def load_metrics(path: str | Path, raw: bool = False) -> MetricsTable:
 def metric_files(path: Path) -> tuple[list[Path], Path]:
     """The metrics files behind a path, the main one first, and the directory that they lie in."""
     if path.is_dir():
-        files = sorted(path.glob(rundir.METRICS_GLOB), key=lambda file: (file.name != rundir.METRICS, file.name))
+        files = [file for file in path.glob(rundir.METRICS_GLOB) if file.is_file()]
+        files.sort(key=lambda file: (file.name != rundir.METRICS, file.name))
         if not files:
             raise RunDirError(f"{path} holds no metrics: there is no {rundir.METRICS_GLOB} in it")
         return files, path
-    if not path.exists():
-        raise RunDirError(f"{path} does not exist; give a run directory, a log directory or a metrics file")
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise RunDirError(f"{path} {what}; give a run directory, a log directory or a metrics file")
     return [path], path.parent
 
 

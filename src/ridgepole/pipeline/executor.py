@@ -76,7 +76,9 @@ class Executor:
             self.controller.checkpoint()  # the boundary that a kill inside the first process goes back to
         display = self.controller.get_permanence(PROGRESS)
         total = len(self.plan.processes)
-        task = display.add_task_to_progress("overall", total, progress_name="overall") if total > 1 else None
+        task = None
+        if total > 1:  # shown from the start: its time is the time of all processes
+            task = display.add_task_to_progress("overall", total, visible=True, progress_name="overall")
         for part, outcome in zip(self.plan.processes, self.outcomes, strict=True):
             self._run_one(part, outcome)
             if task is not None:

@@ -3,7 +3,6 @@
 import copy
 import gc
 import json
-import os
 import pickle
 import threading
 from pathlib import Path
@@ -95,7 +94,7 @@ def test_a_refusal_leaves_nothing_half_logged(tmp_path, bad):
     with BasicLogger(tmp_path) as logger:
         logger.log_metrics({"a": 1})
         before = (tmp_path / "metrics.jsonl").read_bytes(), logger.get_state()
-        with pytest.raises(TypeError, match="bad|3"):
+        with pytest.raises(TypeError, match=r"'bad|bad'|3"):
             logger.log_metrics(bad)
         assert ((tmp_path / "metrics.jsonl").read_bytes(), logger.get_state()) == before
         logger.log_metrics({"a": 2})
@@ -199,14 +198,14 @@ def test_no_descriptor_or_logger_is_left(tmp_path):
     import logging
 
     known = set(logging.root.manager.loggerDict)
-    open_before = len(os.listdir("/dev/fd"))
+    open_before = len(list(Path("/dev/fd").iterdir()))
     for i in range(5):
         with BasicLogger(tmp_path / str(i)) as logger:
             logger.log_metrics({"a": 1})
             logger.log_figure("f", torch.zeros(4, 4))
             logger.warning("x")
     gc.collect()
-    assert len(os.listdir("/dev/fd")) == open_before
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
     assert {name for name in set(logging.root.manager.loggerDict) - known if "ridgepole.BasicLogger" in name} == set()
 
 
@@ -291,7 +290,7 @@ def test_a_copy_writes_a_file_of_its_own(tmp_path):
 
 def test_a_curve_from_the_history(tmp_path):
     with BasicLogger(tmp_path) as logger:
-        with pytest.raises(ValueError, match="'loss_curve' draws .* nothing yet"):
+        with pytest.raises(ValueError, match=r"'loss_curve' draws .* nothing yet"):
             logger.log_metric_figure(LOSS_CURVE)
         logger.log_metrics(batch_loss(0.5))
         logger.log_metrics({"other": 0.5})

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_no_descriptors_left(tmp_path):
     with BasicLogger(tmp_path) as logger:
         logger.log_metrics({"a": 0})
         logger.log_figure("before", torch.zeros(4, 4))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) // 2, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) // 2, hard))
         try:
             for i in range(10):
                 logger.log_metrics({"a": i})

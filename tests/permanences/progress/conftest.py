@@ -35,6 +35,9 @@ class Terminal:
         self.child = pexpect.spawn(
             sys.executable, [str(script)], dimensions=(rows, columns), env=environment, timeout=30
         )
+        self.child.delaybeforesend = None
+        self.child.delayafterclose = self.child.ptyproc.delayafterclose = 0.01
+        self.child.delayafterterminate = self.child.ptyproc.delayafterterminate = 0.01
 
     def pump(self, seconds: float = 0.02) -> bool:
         """Feeds what has come to the emulator; False at the end of the program."""

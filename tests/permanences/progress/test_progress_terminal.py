@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,17 +96,18 @@ def test_everything_that_is_printed_stands_above_the_bars_once_and_in_order(on_t
                 for _ in tqdm(range(5), "inside", ncols=40):
                     time.sleep(0.02)
             if i == 30:
-                print("x" * 100 + "y" * 50)
+                print("x" * 200 + "y" * 50)
             if i == 35:
                 print("colours \\x1b[32m")
                 print("stay\\x1b[0m")
         print("the end")
-        """
+        """,
+        columns=200,  # the warning names this file, whose path may be long
     )
     lines = terminal.finish()
     wanted = ["half a line", "printed in pieces", "INFO:root:logged 0", "INFO:root:logged 1", "INFO:root:logged 2"]
     wanted += ["red written", "warned", "two", "lines", "cursor codes", ".....dots done", "from a subprocess"]
-    wanted += ["inside: 100%", "x" * 100, "y" * 50, "colours", "stay", "train", "the end"]
+    wanted += ["inside: 100%", "x" * 200, "y" * 50, "colours", "stay", "train", "the end"]
     found = []
     for want in wanted:
         at = [number for number, line in enumerate(lines) if line.startswith(want) or line.endswith(f": {want}")]
@@ -463,3 +469,61 @@ def test_a_terminal_that_goes_away_does_not_stop_the_loop(on_terminal: Start, tm
         assert time.monotonic() < end, "the loop did not come to its end"
         time.sleep(0.05)
     assert done.read_text() == "60"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_resizing_leaves_no_residue(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import time
+            from ridgepole.permanences.progress import track
+            for i in track(range(100_000), "a loop with a long description"):
+                time.sleep(0.01)
+                if i % 20 == 0 and i < 100:
+                    print("line", i)
+            """
+        )
+    )
+
+    def tmux(*arguments: str) -> str:
+        command = ["tmux", "-L", f"ridgepole-{os.getpid()}", "-f", "/dev/null", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    def until(done: Callable[[list[str]], bool]) -> list[str]:
+        end = time.monotonic() + 20
+        while True:
+            lines = [line.rstrip() for line in tmux("capture-pane", "-p", "-S", "-").splitlines() if line.strip()]
+            if done(lines):
+                return lines
+            assert time.monotonic() < end, lines
+            time.sleep(0.05)
+
+    tmux("new-session", "-d", "-x", "100", "-y", "30", f"exec {sys.executable} {script}")
+    try:
+        until(lambda lines: "line 80" in lines)
+        for columns, rows in ((60, 20), (30, 8), (100, 30), (45, 12), (100, 30)):
+            tmux("resize-window", "-x", str(columns), "-y", str(rows))
+            drawn = until(lambda lines: bool(lines) and "/100000" in lines[-1])[-1]
+            until(lambda lines, drawn=drawn: bool(lines) and "/100000" in lines[-1] and lines[-1] != drawn)
+        lines = until(lambda lines: "0:" in lines[-1])
+        assert lines[:-1] == [f"line {number}" for number in range(0, 100, 20)]
+    finally:
+        tmux("kill-server")
+
+
+def test_at_a_prompt_the_row_is_left_behind_before_the_next_question(on_terminal: Start, tmp_path: Path) -> None:
+    terminal = on_terminal("import code, sys; sys.ps1 = '>>> '; code.interact(banner='')")
+    terminal.until(">>>")
+    for line, answer in (
+        ("from ridgepole.permanences.progress import track; 'ready'", "\n'ready'\n>>>"),
+        ("sum(track(range(5), 'loop'))", "\n10\n>>>"),
+        ("6 * 7", "\n42\n>>>"),
+        ("raise SystemExit", "raise SystemExit"),
+    ):
+        terminal.child.sendline(line)
+        terminal.until(answer)
+    lines = [line for line in terminal.finish() if line and not line.startswith(">>>")]
+    assert len(rows_of(lines, "loop")) == 1, lines
+    assert [line for line in lines if not line.startswith("loop")] == ["'ready'", "10", "42"], lines

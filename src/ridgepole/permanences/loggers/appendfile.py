@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from ridgepole.errors import LogWriteError, RunDirError
@@ -117,12 +118,10 @@ class AppendFile:
         Raises:
             LogWriteError: If the disk reports a failure.
         """
-        try:
-            _sync(self.fd)
-        except OSError as error:
-            raise LogWriteError(
-                error.errno, f"{error.strerror or error}: what was logged may not be on the disk", str(self.path)
-            ) from error
+        error = sync(self.fd)
+        if error is not None:
+            reason = f"{error.strerror or error}: what was logged may not be on the disk"
+            raise LogWriteError(error.errno, reason, str(self.path)) from error
 
     def close(self) -> None:
         """Closes the descriptor; a second time does nothing."""
@@ -134,16 +133,25 @@ class AppendFile:
 def sync_copy(fd: int) -> OSError | None:
     """Syncs a descriptor made by `dup` and closes it; for a thread, which the owner of the file must not wait for."""
     try:
-        _sync(fd)
-    except OSError as error:
-        return error
+        return sync(fd)
     finally:
         os.close(fd)
+
+
+def sync(fd: int) -> OSError | None:
+    """Waits until a file is on the disk; returns what the disk reports, if it fails."""
+    try:
+        _sync(fd)
+    except OSError as error:
+        # A link to a device or a pipe has no disk behind it.
+        return error if stat.S_ISREG(os.fstat(fd).st_mode) else None
     return None
 
 
 def last_line(path: Path) -> bytes:
     """The last whole line of a file, without its line break; empty where there is none."""
+    if not path.is_file():
+        return b""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         text = b""

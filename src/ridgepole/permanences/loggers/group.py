@@ -174,6 +174,11 @@ class LoggerGroup(BaseLoggerManager):
         summarize: Callable[[], dict[str, Any]] | None = getattr(self._lead, "summary", None)
         return {} if summarize is None else summarize()
 
+    def log_metric_figure(self, pattern: Any, targets: Any = None, predictions: Any = None) -> None:
+        """Builds the figure from the local record and logs it everywhere; see `BaseLoggerManager.log_metric_figure`."""
+        if not isinstance(self._lead, NullLogger):
+            super().log_metric_figure(pattern, targets, predictions)
+
     def _history(self, pattern: CurveFigurePattern) -> Mapping[str, tuple[Any, Any]]:
         return self._lead._history(pattern)  # noqa: SLF001 - as above
 

@@ -264,6 +264,8 @@ class Journal:
             self._log.warning("%s: skipped %d unreadable line(s)", path, self.bad)
 
     def _records(self, path: Path) -> Iterator[dict[str, Any]]:
+        if not path.is_file():  # a link to a device, which has no end to read up to
+            return
         for chunk, _ in read_chunks(path, 1 << 20):
             for line in chunk.splitlines():
                 try:

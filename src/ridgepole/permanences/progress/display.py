@@ -16,11 +16,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 from rich.console import Console
 
-from ridgepole.permanences.progress.bars import LazyTask
+from ridgepole.permanences.progress.task import LazyTask
 
 DRAWING_SHARE = 0.01
 """Drawing may take this share of the time; the display looks less often where it would take more."""
@@ -49,14 +49,6 @@ class Source(Protocol):
         ...
 
 
-class Forked(Protocol):
-    """What has locks that another thread may hold while this process is forked."""
-
-    def forked(self) -> None:
-        """Makes them anew, in the child."""
-        ...
-
-
 class Display:
     """Shows nothing; the base of those that show something, and what other ranks and workers get.
 
@@ -77,7 +69,7 @@ class Display:
         self._thread: threading.Thread | None = None
         if self.shows:
             displays().all.add(self)
-            displays().with_locks.add(self)
+            displays().on_fork(self.forked)
 
     # -- what a kind of display does ----------------------------------------------------------------------------
 
@@ -217,12 +209,11 @@ class Displays:
 
     Attributes:
         all: The displays.
-        with_locks: What is to make its locks anew in a forked child.
     """
 
     def __init__(self) -> None:
         self.all: WeakSet[Display] = WeakSet()
-        self.with_locks: WeakSet[Forked] = WeakSet()
+        self._on_fork: list[WeakMethod[Callable[[], None]]] = []
         self._taken: list[Display] = []
         self._screens: dict[int, Display] = {}
         self._pid = os.getpid()
@@ -245,6 +236,11 @@ class Displays:
             self._screens[device] = made
         return made
 
+    def on_fork(self, hook: Callable[[], None]) -> None:
+        """Registers a method to be called in forked children; it does not keep its object alive."""
+        self._on_fork = [known for known in self._on_fork if known() is not None]
+        self._on_fork.append(WeakMethod(hook))
+
     def close(self) -> None:
         """Closes all."""
         for display in list(self.all):
@@ -262,8 +258,9 @@ class Displays:
 
     def _in_child(self) -> None:
         self._taken = []
-        for one in list(self.with_locks):
-            one.forked()
+        for hook in [reference() for reference in self._on_fork]:
+            if hook is not None:
+                hook()
 
 
 @functools.cache

@@ -7,8 +7,8 @@ from typing import IO
 from rich.console import Console
 
 from ridgepole.permanences.progress import text
-from ridgepole.permanences.progress.bars import LazyTask
 from ridgepole.permanences.progress.display import Display, Source
+from ridgepole.permanences.progress.task import LazyTask
 
 LINE_SECONDS = 30.0
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from ridgepole.permanences.progress.bars import Bars, LazyTask
+from ridgepole.permanences.progress.bars import Bars
 from ridgepole.permanences.progress.display import Display, displays, is_worker, rank
 from ridgepole.permanences.progress.lines import Lines
 from ridgepole.permanences.progress.notebook import Notebook
 from ridgepole.permanences.progress.screen import Screen
+from ridgepole.permanences.progress.task import LazyTask
 
 
 class BarsLive(Live):

@@ -15,12 +15,14 @@ from rich.progress import Progress, TaskID
 from ridgepole.errors import ProgressNoMatch, did_you_mean
 from ridgepole.permanence import Permanence, current_run, run_of
 from ridgepole.permanences.progress import text
-from ridgepole.permanences.progress.bars import NEEDS_LOCK, Bars, LazyTask
+from ridgepole.permanences.progress.bars import NEEDS_LOCK, Bars
 from ridgepole.permanences.progress.counting import Counter, Pass, Tracked, total_steps
+from ridgepole.permanences.progress.display import displays
 from ridgepole.permanences.progress.injection import injecting
 from ridgepole.permanences.progress.live import BarsLive
 from ridgepole.permanences.progress.matching import find_bar
 from ridgepole.permanences.progress.palette import next_color
+from ridgepole.permanences.progress.task import LazyTask
 
 T = TypeVar("T")
 STANDING_BARS = ("overall", "cleanup", "result")
@@ -65,7 +67,7 @@ class ProgressManager(Permanence):
             self.add_progress(name)
         if direct:
             self.init_live()
-        displays().on_fork(self, ProgressManager._forked)
+        displays().on_fork(self._forked)
 
     # -- lifecycle ----------------------------------------------------------------------------------------------
 
@@ -102,6 +104,7 @@ class ProgressManager(Permanence):
         return BarsLive(self.console, self.progress_dict, self._clock)
 
     def _forked(self) -> None:
+        """Makes the locks anew in a forked child, where the thread that holds one is missing."""
         self._lock = threading.RLock()
         self.live.forked()
 

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.style import Style
 
 from ridgepole.permanences.progress import text
-from ridgepole.permanences.progress.bars import LazyTask
+from ridgepole.permanences.progress.task import LazyTask
 
 WIDEST_BAR = 40
 SHORTEST_BAR = 5
 TEXT_GAP = "   "
+SHORTEST_TEXT = 10
 _SYSTEMS = {
     "standard": ColorSystem.STANDARD,
     "256": ColorSystem.EIGHT_BIT,
@@ -32,9 +33,10 @@ class Glyphs:
     done: str = "━"
     rest: str = "─"
     dot: str = "•"
+    cut: str = "…"
 
 
-ASCII = Glyphs("#", "-", "|")
+ASCII = Glyphs("#", "-", "|", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +86,28 @@ def row_of(task: LazyTask, now: float) -> Row:
 
 
 def lay_out(rows: Sequence[Row], width: int) -> Layout:
-    """Shares the width out: first the bar shrinks, then the text behind it goes, then the rate, bar, and time."""
+    """Shares the width out: the bar shrinks first, then the rate goes, the text behind, the bar, and the time."""
     name = min(max(cell_len(row.name) for row in rows), max(8, width // 3))
-    count, rate, time = (
-        max(len(cell) for cell in cells) for cells in zip(*((r.count, r.rate, r.time) for r in rows), strict=True)
-    )
+    cells = zip(*((row.count, row.rate, row.time) for row in rows), strict=True)
+    count, rate, time = (max(len(cell) for cell in column) for column in cells)
     note = max(cell_len(row.text) for row in rows)
-    for shown_rate, shown_time, shortest in (
-        (rate, time, SHORTEST_BAR),
-        (0, time, SHORTEST_BAR),
-        (0, time, 0),
-        (0, 0, 0),
-    ):
+    # In steps of four, so that the bar does not change its length with every digit of a value.
+    whole_note = len(TEXT_GAP) + -(-note // 4) * 4 if note else 0
+    choices = [
+        (rate, time, SHORTEST_BAR, whole_note),
+        (0, time, SHORTEST_BAR, whole_note),
+        (rate, time, SHORTEST_BAR, 0),
+        (0, time, SHORTEST_BAR, 0),
+        (0, time, 0, 0),
+    ]
+    for shown_rate, shown_time, shortest, behind in choices:
         fixed = (name + 2 if name else 0) + count + sum(cell + 3 for cell in (shown_rate, shown_time) if cell)
-        room = width - fixed - 1
+        room = width - fixed - 1 - behind
         if room >= shortest:
-            break
-    else:
-        return Layout(name, 0, count, 0, 0, 0)
-    # The text may push the bar down to a quarter of its full width, not further.
-    note = min(note, max(0, room - WIDEST_BAR // 4 - len(TEXT_GAP)))
-    bar = min(WIDEST_BAR, room - (note + len(TEXT_GAP) if note else 0))
-    return Layout(name, bar if bar >= SHORTEST_BAR else 0, count, shown_rate, shown_time, note)
+            bar = min(WIDEST_BAR, room) if room >= SHORTEST_BAR else 0
+            left = room + behind - bar - len(TEXT_GAP)
+            return Layout(name, bar, count, shown_rate, shown_time, left if left >= SHORTEST_TEXT else 0)
+    return Layout(name, 0, count, 0, 0, 0)
 
 
 class Painter:
@@ -120,7 +122,7 @@ class Painter:
         encoding = console.encoding
         self._encoding = None if encoding.replace("-", "").startswith("utf") else encoding
         self.glyphs = Glyphs()
-        drawn = self.glyphs.done + self.glyphs.rest + self.glyphs.dot
+        drawn = self.glyphs.done + self.glyphs.rest + self.glyphs.dot + self.glyphs.cut
         if self._safe(drawn) != drawn:
             self.glyphs = ASCII
         self._color = functools.cache(self._codes)
@@ -157,12 +159,18 @@ class Painter:
             if size:
                 tail += f" {self.glyphs.dot if cell else ' '} " + cell.rjust(size)
         if layout.text and row.text:
-            tail += TEXT_GAP + set_cell_size(row.text, min(layout.text, cell_len(row.text)))
+            tail += TEXT_GAP + self._shorten(row.text, layout.text)
         name, tail = self._safe(name), self._safe(tail)
         plain = name + bar + rest + tail
         if cell_len(plain) > width:
             return set_cell_size(plain, width)
         return f"{on}{name}{bar}{off}{dim_on}{rest}{dim_off}{tail}"
+
+    def _shorten(self, note: str, width: int) -> str:
+        """Cuts a text that is too long, and shows that: half a number would be another number."""
+        if cell_len(note) <= width:
+            return note
+        return set_cell_size(note, width - 1).rstrip() + self.glyphs.cut
 
     def more(self, hidden: int, width: int) -> str:
         """The last row where there are more tasks than the screen has rows."""

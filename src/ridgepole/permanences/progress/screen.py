@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 import time
@@ -18,10 +19,10 @@ from typing import IO, Any, TextIO, cast
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from ridgepole.permanences.progress.bars import LazyTask
 from ridgepole.permanences.progress.display import IDLE_SECONDS, Display, Source
 from ridgepole.permanences.progress.rows import Painter
 from ridgepole.permanences.progress.streams import Redirection, Stream
+from ridgepole.permanences.progress.task import LazyTask
 
 # A synchronised update (DEC private mode 2026): terminals that know it show the frame at once, others ignore it.
 BEGIN = "\x1b[?2026h"
@@ -93,7 +94,7 @@ class Screen(Display):
             return
         if not tasks and not self._open:
             return
-        size = self._console.size
+        size = self._size()
         seen = (
             size,
             int(clock),
@@ -102,10 +103,10 @@ class Screen(Display):
         if seen == self._seen and not force:
             return
         self._seen = seen
-        rows = self._draw_rows(tasks, max(1, size.width - 1), max(1, size.height - 1))
+        rows = self._draw_rows(tasks, max(1, size.columns - 1), max(1, size.lines - 1))
         if rows != self._rows or force or not self._open:
             self._rows = rows
-            self._ensure_open(size.width)
+            self._ensure_open(size.columns)
             self._frame()
 
     def _look(self, clock: float) -> list[LazyTask]:
@@ -134,10 +135,19 @@ class Screen(Display):
         rows = self._painter.paint([tasks[at] for at in sorted(chosen)], now, width)
         return [*rows, self._painter.more(len(tasks) - len(chosen), width)]
 
+    def _size(self) -> os.terminal_size:
+        """Columns and rows: what the console says, but never more than the terminal has (`COLUMNS` may be stale)."""
+        size = self._console.size
+        try:
+            real = os.get_terminal_size(self._terminal.fileno())
+        except (AttributeError, OSError, ValueError):
+            return os.terminal_size((size.width, size.height))
+        return os.terminal_size((min(size.width, real.columns or 80), min(size.height, real.lines or 25)))
+
     def _frame(self, above: str = "") -> None:
         """Writes one frame: lines above, the row with the start of a line, the bars, and the cursor back up."""
         tail = next((stream.preview() for stream in self._redirection.streams if stream.tail), "")
-        width = max(1, self._console.size.width - 1)
+        width = max(1, self._size().columns - 1)
         tail = tail if cell_len(tail) <= width else set_cell_size(tail, width)
         back = f"\x1b[{len(self._rows)}A\r" if self._rows else "\r"
         if tail:
@@ -201,7 +211,7 @@ class Screen(Display):
         """Leaves the rows of a source (of all: None) behind, for good; the others' stay live below them."""
         tasks = self._look(time.monotonic())
         mine = tasks if source is None else [task for task in source.tasks() if task in tasks]
-        width = max(1, self._console.size.width - 1)
+        width = max(1, self._size().columns - 1)
         rows = self._draw_rows(mine, width, len(mine))
         if rows and not self._pauses:
             self._ensure_open(width + 1)
@@ -211,9 +221,7 @@ class Screen(Display):
         if not self._open:
             return
         if others and source is not None:
-            self._rows = self._draw_rows(
-                [task for task in tasks if task not in mine], width, self._console.size.height - 1
-            )
+            self._rows = self._draw_rows([task for task in tasks if task not in mine], width, self._size().lines - 1)
             self._seen = None
             self._frame("".join(row + "\r\n" for row in rows))
         else:

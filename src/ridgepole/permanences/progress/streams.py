@@ -41,6 +41,8 @@ class Stream:
         self._ink = ""  # colours that were switched on and not off again
 
     def __getattr__(self, name: str) -> Any:
+        if name == "real":  # a copy that is being made has none yet
+            raise AttributeError(name)
         return getattr(self.real, name)
 
     def write(self, text: str) -> int:
