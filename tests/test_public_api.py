@@ -110,7 +110,7 @@ def test_all_names_resolve(module):
         _ = module.no_such_name
 
 
-@pytest.mark.parametrize("name", [n for n in ridgepole.__all__] + [f"permanences.{n}" for n in permanences.__all__])
+@pytest.mark.parametrize("name", [*ridgepole.__all__, *(f"permanences.{name}" for name in permanences.__all__)])
 def test_public_names_have_docstrings(name):
     value = ridgepole
     for part in name.split("."):

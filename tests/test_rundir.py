@@ -53,7 +53,8 @@ def test_running_then_finished(tmp_path):
 def test_a_killed_owner_leaves_a_crashed_run(tmp_path):
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom ridgepole.rundir import RunDir\n"
-        "run = RunDir.create(Path(sys.argv[1]))\nrun.write_run(status='running')\nprint(run.id, flush=True)\ntime.sleep(60)"
+        "run = RunDir.create(Path(sys.argv[1]))\nrun.write_run(status='running')\n"
+        "print(run.id, flush=True)\ntime.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -63,6 +64,26 @@ def test_a_killed_owner_leaves_a_crashed_run(tmp_path):
     child.wait(10)
     child.stdout.close()
     assert read_run(tmp_path / name).status == "crashed"
+
+
+def test_a_worker_that_outlives_its_run_does_not_make_it_look_alive(tmp_path):
+    script = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom ridgepole.rundir import RunDir\n"
+        "run = RunDir.create(Path(sys.argv[1]))\nrun.write_run(status='running')\n"
+        "pid = os.fork()\nif pid:\n    print(run.id, pid, flush=True)\ntime.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    name, worker = child.stdout.readline().split()
+    try:
+        assert read_run(tmp_path / name).status == "running"
+        child.kill()
+        child.wait(10)
+        os.kill(int(worker), 0)  # the worker lives
+        assert read_run(tmp_path / name).status == "crashed"
+    finally:
+        os.kill(int(worker), signal.SIGKILL)
+        child.stdout.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

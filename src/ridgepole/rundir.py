@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,16 +138,13 @@ class RunDir:
         fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._owner = fd
+        _disown_in_children(self)
 
     def release(self) -> None:
         """Gives the ownership back."""
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
-
-    def disown_in_child(self) -> None:
-        """Closes a forked child's copy of the ownership, so that a worker that outlives its parent holds nothing."""
-        self.release()
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes one of the directory's JSON files atomically."""
@@ -175,6 +173,18 @@ class RunDir:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _disown_in_children(run: RunDir) -> None:
+    """Closes a forked child's copy of the lock: a worker that outlives a killed run must not make it look alive."""
+    reference = weakref.ref(run)  # such hooks can't be taken back
+
+    def disown() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.release()
+
+    os.register_at_fork(after_in_child=disown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,12 +77,14 @@ class Executor:
         display = self.controller.get_permanence(PROGRESS)
         total = len(self.plan.processes)
         task = None
-        if total > 1:  # shown from the start: its time is the time of all processes
+        if total > 1:  # visible from here: its time is the time of all processes
             task = display.add_task_to_progress("overall", total, visible=True, progress_name="overall")
         for part, outcome in zip(self.plan.processes, self.outcomes, strict=True):
             self._run_one(part, outcome)
             if task is not None:
                 display.advance("overall", task)
+        if task is not None:
+            display.progress_dict["overall"].update(task, visible=False)  # the run's own last line says the same
 
     def _run_one(self, part: Part, outcome: Outcome) -> None:
         started = time.monotonic()

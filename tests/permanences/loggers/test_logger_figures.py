@@ -8,7 +8,7 @@ import subprocess
 import sys
 import weakref
 
-import matplotlib
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -122,18 +122,18 @@ def test_a_figure_that_cannot_be_drawn_is_reported_and_not_fatal(logger, tmp_pat
 
 
 def test_settings_backend_and_canvas_stay_as_they_are(logger):
-    backend, before = matplotlib.get_backend(), dict(matplotlib.rcParams)
+    backend, before = mpl.get_backend(), dict(mpl.rcParams)
     figure = Figure()
     canvas = figure.canvas
     logger.log_figure("x", figure)
     logger.log_seaborn_graph("y", [1, 2, 3])
     assert figure.canvas is canvas
-    assert matplotlib.get_backend() == backend
-    assert dict(matplotlib.rcParams) == before
+    assert mpl.get_backend() == backend
+    assert dict(mpl.rcParams) == before
 
 
 def test_savefig_settings_of_the_user_do_not_reach_in(logger, tmp_path):
-    with matplotlib.rc_context({"savefig.dpi": 30, "savefig.bbox": "tight"}):
+    with mpl.rc_context({"savefig.dpi": 30, "savefig.bbox": "tight"}):
         logger.log_figure("x", Figure(figsize=(2, 1), dpi=100))
     assert (media(tmp_path)[0]["width"], media(tmp_path)[0]["height"]) == (200, 100)
 
@@ -147,9 +147,13 @@ def test_the_logger_closes_what_it_is_given(logger):
     plt.close(mine)
 
 
-def test_many_figures_leave_none_behind(logger, tmp_path):
+torture = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=[pytest.mark.torture, torture])])
+def test_many_figures_leave_none_behind(logger, tmp_path, count):
     alive = weakref.WeakSet()
-    for i in range(60):
+    for i in range(count):
         figure = plt.figure(figsize=(1, 1), dpi=20)
         alive.add(figure)
         logger.log_figure("same", figure, step=i // 20)
@@ -158,7 +162,7 @@ def test_many_figures_leave_none_behind(logger, tmp_path):
     assert plt.get_fignums() == []
     assert len(alive) == 0, f"{len(alive)} figures are still alive"
     files = [entry["file"] for entry in media(tmp_path)]
-    assert len(set(files)) == 60
+    assert len(set(files)) == count
     assert sorted(files) == sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "figures").iterdir())
 
 
@@ -171,8 +175,9 @@ def test_the_same_name_at_the_same_step(logger, tmp_path):
     assert [picture(tmp_path, i)[0, 0] for i in range(3)] == [0, 1, 2]
 
 
-EVIL = ["../x", "/abs/olute", "..", ".", "a\0b", "🔥", "x" * 300, "Loss", "loss", "a/b", "a\\b", "-rf", "con", " ", "\n",
-        "a_1", "a", "é", "e\u0301", ".hidden", "%2e%2e", "</script><img onerror=1>", "a" * 79 + "/", "~"]  # fmt: skip
+EVIL = ["../x", "/abs/olute", "..", ".", "a\0b", "🔥", "x" * 300, "Loss", "loss", "a/b", "a\\b", "-rf", "con", " ",
+        "\n", "a_1", "a", "é", "e\u0301", ".hidden", "%2e%2e", "</script><img onerror=1>",
+        "a" * 79 + "/", "~"]  # fmt: skip
 
 
 def test_evil_names_are_kept_apart_and_none_escapes(logger, tmp_path):

@@ -1,1 +1,1 @@
-"""."""
+"""Loggers: one interface, `BaseLoggerManager`, and what implements it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import logging
 import os
 import threading
@@ -13,16 +12,14 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from orjson import loads
-
 from ridgepole import rundir
 from ridgepole.errors import LifecycleError, LogWriteError
-from ridgepole.metrics.codec import NEWLINE, decode, dumps, encode, encode_line
-from ridgepole.metrics.reader import read_chunks
+from ridgepole.metrics.codec import NEWLINE, dumps, encode, encode_line
 from ridgepole.metrics.steps import MAX_STEP, Metrics, Plan, StepCounter, plan
 from ridgepole.metrics.summary import SUMMARY_FORMAT, Summary
 from ridgepole.metrics.values import PLAIN, flatten
-from ridgepole.permanences.loggers.appendfile import AppendFile, last_line, sync_copy
+from ridgepole.permanences.loggers.appendfile import AppendFile, sync_copy
+from ridgepole.permanences.loggers.catchup import catch_up
 from ridgepole.permanences.loggers.ownership import DirectoryLock
 
 SYNC_SECONDS = 5.0
@@ -105,7 +102,10 @@ class Journal:
         if block is None:
             self._owner = DirectoryLock(path.parent)
             self._open(path)
-            self._catch_up(path)
+            self._seq, records, self.bad = catch_up(path, steps, self.summary)
+            self._unused = self._seq - records
+            if self.bad:
+                log.warning("%s: skipped %d unreadable line(s)", path, self.bad)
         else:
             self.suffix = f"-{os.getpid()}-{self._seq}"
         _watch_forks(self)
@@ -242,36 +242,6 @@ class Journal:
     def own_path(self, path: Path) -> Path:
         """This process's form of a file name: as it is in the owner, with process id and block in a forked child."""
         return path.with_name(f"{path.stem}{self.suffix}{path.suffix}") if self.suffix else path
-
-    def _catch_up(self, path: Path) -> None:
-        """Reads what the file holds, so that steps, numbers and summary go on instead of starting again."""
-        seq = -1
-        for record in self._records(path):
-            seq = max(seq, record["seq"])
-            step = record["step"]
-            self.steps.last_step = step
-            self.steps.global_step = max(self.steps.global_step, step + 1)
-            self.summary.update(record["metrics"], step)
-            self._unused -= 1
-        for name in (path.name, rundir.METRICS, rundir.MEDIA):
-            pattern = f"{glob.escape(Path(name).stem)}*{Path(name).suffix}"
-            for other in set(path.parent.glob(pattern)) - {path}:  # files of forked children, and of figures
-                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                    seq = max(seq, int(loads(last_line(other))["seq"]))
-        self._seq = seq + 1
-        self._unused += seq + 1
-        if self.bad:
-            self._log.warning("%s: skipped %d unreadable line(s)", path, self.bad)
-
-    def _records(self, path: Path) -> Iterator[dict[str, Any]]:
-        if not path.is_file():  # a link to a device, which has no end to read up to
-            return
-        for chunk, _ in read_chunks(path, 1 << 20):
-            for line in chunk.splitlines():
-                try:
-                    yield decode(line)
-                except (ValueError, TypeError, IndexError):
-                    self.bad += 1
 
     # -- durability --------------------------------------------------------------------------------------------------
 
