@@ -78,8 +78,8 @@ class Problem:
             number = f"{self.place.line:>5}"
             # A tab keeps its width in the caret line only if it stands there as a tab too.
             shown, start = _window(self.place.text, self.place.column - 1)
-            pad = "".join("\t" if char == "\t" else " " for char in shown[:start])
-            caret = "^" * max(1, min(self.place.width, len(shown) - start))
+            pad = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:start])
+            caret = "^" * max(1, sum(map(_cells, shown[start : start + self.place.width])))
             lines.append(f"{number} | {shown}")
             lines.append(f"      | {pad}{caret}{' ' + self.hint if self.hint else ''}")
         elif self.hint:
@@ -99,6 +99,15 @@ class Problem:
             "hint": self.hint,
             "detail": self.detail,
         }
+
+
+def _cells(char: str) -> int:
+    """How many columns of a terminal a character takes (Unicode Standard Annex 11)."""
+    import unicodedata
+
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _window(text: str, start: int, width: int = 160) -> tuple[str, int]:

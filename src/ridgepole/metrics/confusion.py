@@ -186,5 +186,6 @@ def _write_numbers(axes: Any, shown: NDArray[Any], form: str) -> None:
     size = 9 if len(shown) <= 12 else 6
     for row, line in enumerate(shown):
         for column, value in enumerate(line):
-            colour = "white" if value > half else "black"
+            # zeros stay in the background, so that the few mistakes of a good classifier are seen
+            colour = "0.75" if value == 0 else "white" if value > half else "black"
             axes.text(column, row, form.format(value.item()), ha="center", va="center", color=colour, fontsize=size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from rich.progress import Task
 
@@ -11,8 +12,21 @@ from ridgepole.permanences.progress import text
 from ridgepole.permanences.progress.counting import Counter, Pass
 from ridgepole.permanences.progress.pace import Pace
 
-if TYPE_CHECKING:
-    from ridgepole.permanences.progress.bars import Bars
+
+class Owner(Protocol):
+    """What a row asks of its bar."""
+
+    color: str
+    with_status: bool
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Guards the counts where there is no GIL."""
+        ...
+
+    def refresh(self) -> None:
+        """Draws soon."""
+        ...
 
 
 class LazyTask(Counter, Task):
@@ -32,7 +46,7 @@ class LazyTask(Counter, Task):
         passes: How often it was begun; a bar of every epoch is begun again and again.
     """
 
-    bar: Bars
+    bar: Owner
     unit: str = "it"
     status: str = ""
     note_text: str = ""
