@@ -147,6 +147,30 @@ def test_a_generator_ticks_at_each_yield(tmp_path):
     assert steps == [3]
 
 
+@pytest.mark.parametrize("fails_in", ["body", "tick"])
+def test_a_generator_is_closed_before_its_permanences(fails_in, tmp_path):
+    log = Log()
+
+    class Fragile(Counted):
+        def checkpoint(self):
+            if fails_in == "tick":
+                raise OSError("full")
+
+    @process
+    def generate(held: Fragile):
+        try:
+            yield
+            raise OSError("body")
+        finally:
+            log.append("closed")
+
+    policy = {"after_process": False, "every_steps": 1}
+    pipeline = Pipeline(progress=False, logger=False, checkpoint=policy).permanence("held", Fragile, log=log)
+    with pytest.raises(OSError, match=r"body|full"):
+        pipeline.process("generate", generate).run(tmp_path)
+    assert log == ["closed", "cleanup"]
+
+
 def test_skipping_says_why(tmp_path):
     class Done(PipelineProcess):
         def skip(self):

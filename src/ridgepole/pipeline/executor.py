@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,9 +48,11 @@ class FunctionProcess(PipelineProcess):
         if inspect.isgenerator(result):
             self._exhaust(result)
 
-    def _exhaust(self, steps: Iterator[Any]) -> None:
-        for _ in steps:
-            self.owner.tick()
+    def _exhaust(self, steps: Generator[Any, Any, Any]) -> None:
+        # Closed here and now: an error's traceback keeps it alive until after the permanences it uses are gone.
+        with contextlib.closing(steps):
+            for _ in steps:
+                self.owner.tick()
 
     def skip(self) -> bool | str:
         """Asks the function given as `@process(skip=...)`."""
