@@ -25,7 +25,7 @@ def test_ids_never_collide(tmp_path):
         for _ in range(25):
             run = RunDir.create(tmp_path)
             made.append(run.id)
-            run.release()
+            run.close()
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -45,7 +45,7 @@ def test_running_then_finished(tmp_path):
     assert read_run(run.path).status == "running"
     assert is_owned(run.path)
     run.write_run(status="finished", pipeline="p")
-    run.release()
+    run.close()
     assert read_run(run.path).status == "finished"
     assert not is_owned(run.path)
 
@@ -115,7 +115,7 @@ def test_a_newer_format_is_refused(tmp_path):
 def test_a_damaged_record_counts_as_crashed(tmp_path):
     run = RunDir.create(tmp_path)
     (run.path / "run.json").write_text('{"format": 1, "sta')
-    run.release()
+    run.close()
     assert read_run(run.path).status == "crashed"
 
 

@@ -9,6 +9,7 @@ RidgepoleError
 ├── PermanenceNotFoundError      nothing of that name or type was declared          (LookupError)
 ├── RunDirError                  a run directory can't be made, found or read       (OSError)
 ├── LogWriteError                a record did not reach the operating system        (OSError)
+├── TrackerError                 a tracking server, or its client, can't be used     (ConnectionError)
 ├── ProgressNoMatch              no bar fits a decorated function's name            (RuntimeError)
 ├── DeviceUnavailableError       a device is there, or was, but can't be used       (RuntimeError)
 └── VRAMUsageError               every device is too full; `.devices` has the table (RuntimeError)
@@ -138,6 +139,10 @@ class LifecycleError(RidgepoleError, RuntimeError):
 class ValidationFailed(RidgepoleError, ExceptionGroup[Exception]):  # noqa: N818 - reads as what happened
     """Several permanences failed `validate`; one failure alone is raised as it is."""
 
+    def derive(self, errors: Sequence[Exception]) -> ValidationFailed:  # type: ignore[override]
+        """A part of the group, as `split` and `except*` make it."""
+        return ValidationFailed(self.message, errors)
+
 
 class MissingExtraError(RidgepoleError, ImportError):
     """An optional package is not installed.
@@ -164,6 +169,10 @@ class RunDirError(RidgepoleError, OSError):
 
 class LogWriteError(RidgepoleError, OSError):
     """A record did not reach the operating system; the logger's step has not moved."""
+
+
+class TrackerError(RidgepoleError, ConnectionError):
+    """The server of a tracker such as W&B, or the client that talks to it, can't be used."""
 
 
 class ProgressNoMatch(RidgepoleError, RuntimeError):  # noqa: N818 - the name is part of the public interface
@@ -234,8 +243,19 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 def add_note_once(error: BaseException, note: str) -> None:
     """Adds a note that says where an error happened, unless the same note is there already."""
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    try:
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+    except Exception:  # noqa: BLE001 - a frozen exception takes no notes, and must come out all the same
+        return
+
+
+def text_of(value: object) -> str:
+    """`str(value)`, or the name of its type where that raises."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - whatever a user's `__str__` raises
+        return f"<{type(value).__name__}>"
 
 
 def user_traceback(error: BaseException) -> str:
@@ -248,10 +268,11 @@ def user_traceback(error: BaseException) -> str:
         The text that Python would print. Where nothing but Ridgepole's frames is left, only the last lines.
     """
     import importlib
+    import os
     import traceback
     from pathlib import Path
 
-    own = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+    own = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
 
     def strip(summary: traceback.TracebackException | None) -> None:
         if summary is None:
@@ -267,3 +288,14 @@ def user_traceback(error: BaseException) -> str:
     summary = traceback.TracebackException.from_exception(error, compact=True)
     strip(summary)
     return "".join(summary.format()).rstrip()
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text with every secret replaced by `***`; one of under four characters only where it is the whole text."""
+    secrets = set(secrets)
+    if text in secrets:
+        return "***"
+    for secret in sorted(secrets, key=len, reverse=True):  # a secret may be part of another
+        if len(secret) >= 4:
+            text = text.replace(secret, "***")
+    return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -118,7 +119,7 @@ def run_of(permanence: Permanence) -> RunContext | None:
     return _slot(permanence).run
 
 
-def construct(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def construct(make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Makes an object; where a permanence's constructor raises, what it had deferred runs before the error goes on.
 
     Args:
@@ -169,6 +170,12 @@ def _refuse(permanence: Permanence, state: State) -> LifecycleError:
     return LifecycleError(why[state])
 
 
+def _marked(wrapper: Callable[P, T]) -> Callable[P, T]:
+    """Marks a wrapper by its own identity: `functools.wraps` would copy a plain mark to a function around it."""
+    wrapper.__ridgepole_wrapper__ = wrapper  # type: ignore[attr-defined]
+    return wrapper
+
+
 def _keeps_initialize(hook: Callable[P, T]) -> Callable[P, T]:
     """Wraps an `initialize` so that it moves the state."""
 
@@ -196,8 +203,7 @@ def _keeps_initialize(hook: Callable[P, T]) -> Callable[P, T]:
         finally:
             slot.owner = None
 
-    initialize.__ridgepole_wrapped__ = True  # type: ignore[attr-defined]
-    return initialize
+    return _marked(initialize)
 
 
 def _keeps_cleanup(hook: Callable[P, T]) -> Callable[P, T | None]:
@@ -226,8 +232,7 @@ def _keeps_cleanup(hook: Callable[P, T]) -> Callable[P, T | None]:
             raise join_errors(errors, f"several errors while {type(self).__name__} was cleaned up")
         return result
 
-    cleanup.__ridgepole_wrapped__ = True  # type: ignore[attr-defined]
-    return cleanup
+    return _marked(cleanup)
 
 
 def _keeps_get_state(hook: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
@@ -239,8 +244,7 @@ def _keeps_get_state(hook: Callable[P, dict[str, Any]]) -> Callable[P, dict[str,
         assert isinstance(self, Permanence)
         return {"type": type(self).__name__, "initialized": bool(self.is_initialized())} | hook(*args, **kwargs)
 
-    get_state.__ridgepole_wrapped__ = True  # type: ignore[attr-defined]
-    return get_state
+    return _marked(get_state)
 
 
 _KEEPERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
@@ -248,6 +252,29 @@ _KEEPERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "cleanup": _keeps_cleanup,
     "get_state": _keeps_get_state,
 }
+
+
+def _own_hook(cls: type[Permanence], name: str) -> Callable[..., Any] | None:
+    """What a new class brings as a hook that does not keep the state yet; None where there is nothing to wrap."""
+    home = next(base for base in cls.__mro__ if name in vars(base))
+    hook = vars(home)[name]
+    function = getattr(hook, "__func__", hook)  # of a static or class method
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{cls.__name__}.{name} is async, and nobody would await it: call asyncio.run in it")
+    if home is not cls:
+        if issubclass(home, Permanence):
+            return None  # wrapped when that class was made
+
+        # A mixin's hook, found anew at each call: a subclass may put another mixin in front of it.
+        def inherited(self: Permanence, *args: Any, **kwargs: Any) -> Any:
+            return getattr(super(cls, self), name)(*args, **kwargs)
+
+        return functools.update_wrapper(inherited, function) if callable(function) else inherited
+    if getattr(hook, "__isabstractmethod__", False) or getattr(hook, "__ridgepole_wrapper__", None) is hook:
+        return None
+    if isinstance(hook, staticmethod | classmethod):
+        return functools.update_wrapper(lambda self, *args: hook.__get__(self, type(self))(*args), function)
+    return hook if callable(hook) else None
 
 
 class Permanence(ABC):
@@ -271,8 +298,8 @@ class Permanence(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, keep in _KEEPERS.items():
-            hook = getattr(cls, name)  # through the MRO: a mixin's hook counts too
-            if not getattr(hook, "__ridgepole_wrapped__", False):
+            hook = _own_hook(cls, name)
+            if hook is not None:
                 setattr(cls, name, keep(hook))
 
     @_keeps_initialize

@@ -31,13 +31,19 @@ class PipelineProcess(ABC):
     controller: RunContext
     force: bool
 
-    def __init__(self, controller: RunContext, force: bool = False) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("execute", "skip"):
+            _refuse_async(getattr(cls, name))
+
+    def __init__(self, controller: RunContext, force: bool | None = None) -> None:
         self.controller = controller
-        self.force = force
+        if force is not None or not hasattr(self, "force"):  # set before __init__, it stays where it is left out
+            self.force = bool(force)
 
     @abstractmethod
     def execute(self) -> None:
-        """Does the work of this step.
+        """Does the work of this step. A generator marks a step boundary at each `yield`.
 
         Raises:
             Exception: Whatever goes wrong; the run is cleaned up and fails with this error.
@@ -84,14 +90,18 @@ def process(function: F | None = None, *, skip: Callable[[], bool | str] | None 
     def mark(target: F) -> F:
         if not inspect.isfunction(target):
             raise TypeError(f"@process takes a function, not {target!r}; a class subclasses PipelineProcess instead")
-        if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
-            raise TypeError(
-                f"@process can't run the async function {target.__qualname__}; call asyncio.run inside a plain one"
-            )
+        _refuse_async(target)
         setattr(target, _MARK, {"skip": skip})
         return target
 
     return mark if function is None else mark(function)
+
+
+def _refuse_async(function: Callable[..., Any]) -> None:
+    import inspect
+
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__} is async, and nobody would await it: call asyncio.run in it")
 
 
 def is_process(value: object) -> bool:

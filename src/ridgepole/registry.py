@@ -32,6 +32,8 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "NullLogger": "ridgepole.permanences.loggers.group:NullLogger",
         "NullProgressManager": "ridgepole.permanences.progress:NullProgressManager",
         "ProgressManager": "ridgepole.permanences.progress:ProgressManager",
+        "WandBLogger": "ridgepole.permanences.loggers.wandb:WandBLogger",
+        "TensorBoardLogger": "ridgepole.permanences.loggers.tensorboard:TensorBoardLogger",
     },
     "process": {},
 }
@@ -91,7 +93,9 @@ class Registry:
             return registry
         try:
             modules = list(_import_all(package, directory))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's module raises is the user's to see
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a user's module raises is the user's to see
             message = f"package {package!r} failed to import: {type(error).__name__}: {error}"
             registry.problems.append(Problem(message, place, detail=user_traceback(error)))
             return registry
@@ -99,15 +103,16 @@ class Registry:
             registry._collect(module, place)
         return registry
 
-    def find(self, kind: Kind, name: str) -> Entry | None:
-        """The registered type of that name, or None.
+    def find(self, kind: Kind, name: str) -> Entry | str | None:
+        """The registered type of that name.
 
         Args:
             kind: What to look for.
             name: Its name in the config file.
 
         Returns:
-            The entry; a plugin's or built-in class is imported now.
+            The entry; a plugin's or built-in class is imported now. A text says why a plugin's can't be used. None
+            where there is no such name.
         """
         if name in self.own[kind]:
             return self.own[kind][name]
@@ -116,7 +121,7 @@ class Registry:
             return Entry(name, getattr(importlib.import_module(module), attribute), "Ridgepole")
         for point in metadata.entry_points(group=_GROUPS[kind]):
             if point.name == name:
-                return Entry(name, point.load(), f"plugin {point.dist.name if point.dist else point.value}")
+                return _load(kind, point)
         return None
 
     def names(self, kind: Kind) -> list[str]:
@@ -140,10 +145,10 @@ class Registry:
 
     def _collect(self, module: ModuleType, place: Place | None) -> None:
         for name, value in vars(module).items():
-            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+            if name.startswith("_") or not (isinstance(value, type) or inspect.isfunction(value)):
                 continue
             kind = _kind_of(value)
-            if kind is None:
+            if kind is None or value.__module__ != module.__name__:
                 continue
             entry = Entry(value.__name__, value, _origin(value))
             other = self.own[kind].get(entry.name)
@@ -164,6 +169,18 @@ def _kind_of(value: object) -> Kind | None:
     return "process" if is_process(value) else None
 
 
+def _load(kind: Kind, point: metadata.EntryPoint) -> Entry | str:
+    """A plugin's type, or why it can't be used."""
+    origin = f"plugin {point.dist.name if point.dist else point.value}"
+    try:
+        target = point.load()
+    except Exception as error:  # noqa: BLE001 - somebody else's package
+        return f"the {origin} failed to import: {type(error).__name__}: {error}"
+    if _kind_of(target) != kind:
+        return f"the {origin} announces {point.value!r} as a {kind}, and it is none"
+    return Entry(point.name, target, origin)
+
+
 def _origin(value: Callable[..., Any]) -> str:
     try:
         return f"{os.path.relpath(inspect.getsourcefile(value) or '?')}:{inspect.getsourcelines(value)[1]}"
@@ -181,9 +198,9 @@ def _not_importable(package: str, directory: Path) -> tuple[str, str] | None:
     loaded = sys.modules.get(package)
     if loaded is not None:
         file = getattr(loaded, "__file__", None)
-        home = Path(file).resolve() if file else None
-        if home is None or directory.resolve() not in (home.parent, home.parent.parent):
-            where = home or "Python itself"
+        ours = ((directory / package / "__init__.py").resolve(), (directory / f"{package}.py").resolve())
+        if file is None or Path(file).resolve() not in ours:
+            where = file or "Python itself"
             return f"package {package!r} is already imported from {where}", "rename the pipeline's package"
     return None
 

@@ -32,7 +32,10 @@ METRICS = "metrics.jsonl"
 METRICS_GLOB = "metrics*.jsonl"
 MEDIA = "media.jsonl"
 SUMMARY = "summary.json"
+HPARAMS = "hparams.json"
 FIGURES = "figures"
+TABLES = "tables"
+TEXTS = "texts"
 CHECKPOINTS = "checkpoints"
 
 STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished_with_cleanup_errors", "pruned")
@@ -136,11 +139,11 @@ class RunDir:
         # A descriptor of our own rather than a lock object: the kernel gives it back on any death, and no
         # finaliser can close it early.
         fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # at most a reader that asks who owns this holds it, and for a moment
         self._owner = fd
         _disown_in_children(self)
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Gives the ownership back."""
         if self._owner is not None:
             os.close(self._owner)
@@ -182,7 +185,7 @@ def _disown_in_children(run: RunDir) -> None:
     def disown() -> None:
         alive = reference()
         if alive is not None:
-            alive.release()
+            alive.close()
 
     os.register_at_fork(after_in_child=disown)
 

@@ -61,7 +61,7 @@ C = "checkpoint"
         ({"after_process": False}, [0, 1, 2, 3]),
         ({"after_process": False, "every_steps": 2}, [0, 1, C, 2, 3, C]),
         ({"every_steps": 3}, [C, 0, 1, 2, C, 3, C]),
-        ({"every_minutes": 1e-9, "after_process": False}, [0, C, 1, C, 2, C, 3, C]),
+        ({"every_minutes": 1e-9, "after_process": False}, [0, C, 1, C, 2, C, 3, C, C]),
     ],
     ids=str,
 )

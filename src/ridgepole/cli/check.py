@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 
 from ridgepole.cli.faults import show_problems
 from ridgepole.cli.output import say, say_json
@@ -14,7 +16,8 @@ def call(arguments: argparse.Namespace) -> int:
     """Prints every problem of a pipeline's file; 2 where one of them is an error."""
     summary = ""
     try:
-        plan = Pipeline.from_toml(arguments.file, arguments.overrides).plan()
+        with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints at import is no part of the result
+            plan = Pipeline.from_toml(arguments.file, arguments.overrides).plan()
         problems: list[Problem] = list(plan.warnings)
         declared = sum(not part.default for part in plan.permanences)
         summary = f"{arguments.file}: ok, {_count(declared, 'permanence')}, {_count(len(plan.processes), 'process')}"

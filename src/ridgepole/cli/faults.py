@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 
-from ridgepole.cli.output import complain, paint
-from ridgepole.errors import ConfigError, Problem, RidgepoleError, RunDirError, StopRequested, user_traceback
+from ridgepole.cli.output import ReaderGone, complain, flush, paint
+from ridgepole.errors import ConfigError, Problem, RidgepoleError, RunDirError, StopRequested, redact, user_traceback
 
 
 def guarded(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -23,37 +23,41 @@ def guarded(call: Callable[[argparse.Namespace], int], arguments: argparse.Names
     """
     try:
         code = call(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except ReaderGone:
+        code = 0
     except BaseException as error:  # noqa: BLE001 - the last place where an error can be shown
-        if arguments.debug:
-            import traceback
-
-            traceback.print_exception(error)
-        else:
-            explain(error)
-        return exit_code(error)
+        explain(error, debug=arguments.debug)
+        code = exit_code(error)
+    flush()
     return code
 
 
-def explain(error: BaseException) -> None:
-    """Prints an error on stderr as its kind deserves."""
-    if isinstance(error, ConfigError):
+def explain(error: BaseException, *, debug: bool = False, in_a_run: bool = False, secrets: Iterable[str] = ()) -> None:
+    """Prints an error on stderr as its kind deserves.
+
+    Args:
+        error: What was raised.
+        debug: Whether to show every frame, Ridgepole's own too.
+        in_a_run: Whether a run had started.
+        secrets: Texts that must not be shown.
+    """
+    if debug:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    elif isinstance(error, ConfigError) and not in_a_run:
         show_problems(error.problems)
+        return
     elif isinstance(error, SystemExit):
-        if isinstance(error.code, str):
-            complain(error.code)
+        text = error.code if isinstance(error.code, str) else ""
     elif isinstance(error, StopRequested) or type(error) is KeyboardInterrupt:
         return
-    elif isinstance(error, RidgepoleError) and not hasattr(error, "ridgepole_run"):
-        complain(f"{paint('error', 'red', sys.stderr)}: {error}")
+    elif isinstance(error, RidgepoleError) and not in_a_run:
+        text = f"{paint('error', 'red', sys.stderr)}: {error}"
     else:
         text = user_traceback(error)
-        complain(text)
         if 'File "' not in text and not isinstance(error, RidgepoleError):
-            complain("raised inside Ridgepole: --debug shows where")
+            text += "\nraised inside Ridgepole: --debug shows where"
+    if text:
+        complain(redact(text, secrets))
 
 
 def show_problems(problems: tuple[Problem, ...] | list[Problem]) -> None:
@@ -66,7 +70,7 @@ def show_problems(problems: tuple[Problem, ...] | list[Problem]) -> None:
     complain(", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts if count))
 
 
-def exit_code(error: BaseException) -> int:
+def exit_code(error: BaseException, *, in_a_run: bool = False) -> int:
     """The exit code of an error; that of the first cause in a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -76,5 +80,4 @@ def exit_code(error: BaseException) -> int:
         return 130
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    in_a_run = hasattr(error, "ridgepole_run")
     return 2 if isinstance(error, ConfigError | RunDirError) and not in_a_run else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -29,14 +30,40 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
+class ReaderGone(Exception):  # noqa: N818 - no error: whoever read our output, such as `head`, has had enough
+    """Nobody reads stdout any more."""
+
+
 def say(text: str = "") -> None:
-    """Prints a line of the result."""
-    sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+    """Prints a line of the result.
+
+    Raises:
+        ReaderGone: If nobody reads it.
+    """
+    if sys.stdout is None:  # closed by the caller: `>&-`
+        return
+    try:
+        sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def complain(text: str) -> None:
-    """Prints a line for the user's eyes, on stderr."""
-    sys.stderr.write(_encodable(text, sys.stderr) + "\n")
+    """Prints a line for the user's eyes, on stderr; where stderr is gone there is nobody to tell."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(_encodable(text, sys.stderr) + "\n")
+        sys.stderr.flush()
+
+
+def flush() -> None:
+    """Writes out what was printed; from here on a reader that is gone goes unnoticed at exit too."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _encodable(text: str, stream: TextIO) -> str:
@@ -46,8 +73,9 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 
 def say_json(value: Any) -> None:
-    """Prints a result as JSON."""
-    say(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Prints a result as strict JSON, in characters that the stream's encoding has."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    say(json.dumps(value, indent=2, ensure_ascii=not encoding.startswith("utf"), allow_nan=False))
 
 
 def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[str, str] | None = None) -> None:
@@ -96,4 +124,7 @@ def when(stamp: Any) -> str:
     """A time stamp in UTC, to the second, or a dash."""
     if not isinstance(stamp, int | float):
         return "-"
-    return f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}"
+    try:
+        return f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):  # a damaged record
+        return "-"

@@ -6,12 +6,14 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ridgepole.cli.faults import exit_code, explain, show_problems
 from ridgepole.cli.output import complain, near, number, paint, say, seconds
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
+from ridgepole.pipeline.runner import run
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -24,16 +26,17 @@ def call(arguments: argparse.Namespace) -> int:
         _show(plan)
         return 0
     started = time.monotonic()
+    made: list[Path] = []
     try:
-        result = pipeline.run(arguments.run_dir)
+        result = run(plan, pipeline.root(arguments.run_dir), made.append)
     except BaseException as error:
-        path = getattr(error, "ridgepole_run", None)
-        if path is None or arguments.debug:
+        if not made:
             raise
-        explain(error)
-        word = "interrupted" if exit_code(error) in (75, 130, 143) else "failed"
-        complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(path)}")
-        return exit_code(error)
+        explain(error, debug=arguments.debug, in_a_run=True, secrets=plan.secrets)
+        code = exit_code(error, in_a_run=True)
+        word = "interrupted" if code in (75, 130, 143) else "failed" if code else "ended"
+        complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(made[0])}")
+        return code
     best = plan.policy.keep_best
     figures = _headline(result.metrics, best.metric if best else None)
     say(" · ".join([f"finished in {seconds(result.seconds)}", *figures, near(result.path)]))

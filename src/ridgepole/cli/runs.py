@@ -33,7 +33,7 @@ def _list(root: Path, *, as_json: bool) -> None:
         shown = (
             (
                 row["id"],
-                row["pipeline"],
+                str(row["pipeline"] or "-"),
                 row["status"],
                 when(_stamp(row["started"])),
                 seconds(row["seconds"]),
@@ -47,16 +47,22 @@ def _list(root: Path, *, as_json: bool) -> None:
 
 
 def _row(run: RunInfo) -> dict[str, Any]:
-    started = run.fields.get("started")
     return {
         "id": run.id,
         "pipeline": run.fields.get("pipeline"),
         "status": run.status,
-        "started": datetime.fromtimestamp(started, UTC).isoformat() if isinstance(started, int | float) else None,
+        "started": _iso(run.fields.get("started")),
         "seconds": run.fields.get("seconds"),
         "best": _best_of(run),
         "path": str(run.path),
     }
+
+
+def _iso(stamp: Any) -> str | None:
+    try:
+        return datetime.fromtimestamp(stamp, UTC).isoformat()
+    except (TypeError, ValueError, OverflowError, OSError):  # missing or damaged
+        return None
 
 
 def _stamp(text: str | None) -> float | None:
@@ -96,8 +102,8 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     if git.get("commit"):
         say(f"commit    {git['commit'][:12]}{' with changes, see ' + rundir.DIFF if git.get('changed') else ''}")
     error = run.fields.get("error")
-    if error:
-        say(f"error     {error['type']}: {error['message']}")
+    if isinstance(error, dict):
+        say(f"error     {error.get('type')}: {error.get('message')}")
         for note in error.get("notes", []):
             say(f"          {note}")
     _show_processes(run)

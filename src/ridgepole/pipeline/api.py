@@ -78,7 +78,7 @@ class Pipeline:
         )
         pipeline = cls(directory=recipe.directory)
         pipeline._base, pipeline._tree = recipe, fresh(recipe.tree)
-        pipeline._root = Path(path).parent / "runs"
+        pipeline._root = Path(path).absolute().parent / "runs"
         return pipeline
 
     def permanence(self, name: str, cls: type | str, /, **keys: Any) -> Self:
@@ -132,7 +132,8 @@ class Pipeline:
         """
         from ridgepole.pipeline.builder import build
 
-        return build(self._as_recipe())
+        plan = build(self._as_recipe())
+        return plan if plan.source else replace(plan, source=self._source())
 
     def run(self, root: str | Path | None = None) -> RunResult:
         """Runs the pipeline.
@@ -151,8 +152,7 @@ class Pipeline:
         """
         from ridgepole.pipeline.runner import run
 
-        plan = self.plan()
-        return run(plan if plan.source else replace(plan, source=self._source()), self.root(root))
+        return run(self.plan(), self.root(root))
 
     def root(self, root: str | Path | None = None) -> Path:
         """The directory that holds this pipeline's runs, unless another is given."""
@@ -192,7 +192,7 @@ class Pipeline:
             return self.to_toml().encode()
         except ConfigError as error:
             lines = [f"# {line}" for line in ("built in Python; no TOML form:", *str(error).splitlines())]
-            return "\n".join(lines).encode() + b"\n"
+            return "\n".join(lines).encode("utf-8", "replace") + b"\n"
 
     def _place(self, path: Path_, key: bool) -> Place | None:
         inner = path

@@ -12,7 +12,7 @@ from ridgepole.permanences.loggers.group import NullLogger
 from ridgepole.permanences.progress import NullProgressManager, ProgressManager
 from ridgepole.pipeline.drafts import Draft
 from ridgepole.pipeline.injection import EMPTY, Parameter
-from ridgepole.pipeline.plan import ALL_LOGGERS, LOGGER, PROGRESS
+from ridgepole.pipeline.plan import LOGGER, PROGRESS, View
 from ridgepole.pipeline.report import Report
 
 Given = tuple[Any, tuple[str | int, ...]] | None
@@ -21,7 +21,7 @@ Given = tuple[Any, tuple[str | int, ...]] | None
 class Bound(NamedTuple):
     """The outcome of a search: `found` is False where a problem was noted, or the default is to stand."""
 
-    name: str | None
+    name: str | View | None
     found: bool
 
 
@@ -37,16 +37,16 @@ class Binder:
     @staticmethod
     def is_reference(parameter: Parameter, given: Given) -> bool:
         """Whether a permanence is meant: by the annotation, or by `{ ref = "name" }` where there is none."""
-        return bool(parameter.wanted) or (
-            parameter.annotation is EMPTY and given is not None and _reference(given[0]) is not None
-        )
+        if parameter.wanted:
+            return True
+        return parameter.annotation in (EMPTY, Any, object) and given is not None and _reference(given[0]) is not None
 
     def bind(self, parameter: Parameter, given: Given) -> Bound:
         """Finds the permanence for a parameter, or notes why there is none."""
         if given is not None:
             return self._named(parameter, given[0], given[1])
         if self._wants_all_loggers(parameter):
-            return Bound(ALL_LOGGERS, found=True)
+            return Bound(View.ALL_LOGGERS, found=True)
         named = [other for other in self.others if other.name == parameter.name]
         if named:
             if named[0].target is None or self._fits(named[0], parameter):
@@ -62,7 +62,7 @@ class Binder:
             self.problem(path, message, 'leave it out, or name one: { ref = "name" }', key=True)
             return Bound(None, found=False)
         if name == LOGGER and (not parameter.wanted or self._wants_all_loggers(parameter)):
-            return Bound(ALL_LOGGERS, found=True)
+            return Bound(View.ALL_LOGGERS, found=True)
         if name == PROGRESS:
             name = self.progress
         named = [other for other in self.others if other.name == name]

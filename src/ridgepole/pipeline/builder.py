@@ -15,7 +15,7 @@ from ridgepole.pipeline.defaults import Staffed, with_defaults
 from ridgepole.pipeline.drafts import Draft, read_drafts
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.order import in_order
-from ridgepole.pipeline.plan import ALL_LOGGERS, Part, Plan, Retries
+from ridgepole.pipeline.plan import Part, Plan, Retries, View
 from ridgepole.pipeline.recipe import RESERVED_KEYS, TOP_LEVEL, Recipe
 from ridgepole.pipeline.report import Report, shown
 from ridgepole.pipeline.settings import Settings
@@ -101,11 +101,12 @@ def _top_level(report: Report) -> None:
 def _part(report: Report, draft: Draft, staff: Staffed) -> Part:
     """A table with its parameters bound and checked."""
     values: dict[str, Any] = {}
-    bindings: dict[str, str | None] = {}
+    bindings: dict[str, str | View | None] = {}
     if draft.target is not None:
         values, bindings = _parameters(report, draft, staff)
-    needed = [name for name in bindings.values() if name is not None]
-    needed = [other for name in needed for other in (staff.loggers if name == ALL_LOGGERS else [name])]
+    needed: list[str] = []
+    for bound in bindings.values():
+        needed += staff.loggers if bound is View.ALL_LOGGERS else [bound] if isinstance(bound, str) else []
     needed += _names(report, draft, "depends_on", [other.name for other in staff.drafts])
     own = draft.name if draft.kind == "permanence" else ""
     return Part(
@@ -123,11 +124,11 @@ def _part(report: Report, draft: Draft, staff: Staffed) -> Part:
     )
 
 
-def _parameters(report: Report, draft: Draft, staff: Staffed) -> tuple[dict[str, Any], dict[str, str | None]]:
+def _parameters(report: Report, draft: Draft, staff: Staffed) -> tuple[dict[str, Any], dict[str, str | View | None]]:
     """The given values, and the permanences that fill the other parameters."""
     binder = Binder(draft, staff.drafts, staff.progress, report)
     values: dict[str, Any] = {}
-    bindings: dict[str, str | None] = {}
+    bindings: dict[str, str | View | None] = {}
     for name, parameter in draft.signature.parameters.items():
         given = draft.given.get(name)
         if binder.is_reference(parameter, given):

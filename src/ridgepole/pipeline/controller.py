@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,8 @@ from ridgepole.errors import (
     did_you_mean,
 )
 from ridgepole.permanence import Permanence, construct
-from ridgepole.pipeline.plan import ALL_LOGGERS, LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.injection import EMPTY
+from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
 from ridgepole.pipeline.signals import SignalGuard
 
 if TYPE_CHECKING:
@@ -79,9 +81,9 @@ class Controller:
         Raises:
             PermanenceNotFoundError: If there is none and no default was given.
         """
-        if name == LOGGER and self._group is not None:
-            return self._group
-        found = self._owned.get(self._plan.progress if name == PROGRESS else name)
+        found: Any = self._group
+        if name != LOGGER:
+            found = self._owned.get(self._plan.progress if name == PROGRESS else name)
         if found is not None:
             return found
         if default is not _MISSING:
@@ -108,7 +110,7 @@ class Controller:
         self._ticks += 1
         guard = self._guard
         guard.ticking = True
-        if guard.requested is not None or self._ticks >= self._due_ticks or time.monotonic() >= self._due_time:
+        if guard.requested is not None or self._is_due():
             self._at_boundary()
         elif self._plan.policy.keep_best is not None and self._is_new_best():
             self.checkpoint()
@@ -134,7 +136,8 @@ class Controller:
         self._ticks += 1
         stop = self._guard.requested
         policy = self._plan.policy
-        if policy.after_process or self._ticks >= self._due_ticks or (stop is not None and policy.on_signal):
+        due = policy.after_process or self._is_due() or (stop is not None and policy.on_signal)
+        if due or self._is_new_best():
             self.checkpoint()
         if stop is not None:
             raise stop
@@ -144,9 +147,13 @@ class Controller:
         if stop is None:
             self.checkpoint()
             return
+        self._guard.obey()  # at the second Ctrl-C there is no checkpoint any more
         if self._plan.policy.on_signal:
             self.checkpoint()
         raise stop
+
+    def _is_due(self) -> bool:
+        return self._ticks >= self._due_ticks or time.monotonic() >= self._due_time
 
     def _schedule(self) -> None:
         policy = self._plan.policy
@@ -210,20 +217,30 @@ class Controller:
             except BaseException as error:  # noqa: BLE001 - a clean-up never keeps the others from theirs
                 errors.append(_noted(error, parts[name], "cleanup"))
             if name != self._plan.progress:
-                bar()
+                with contextlib.suppress(Exception):  # a display that fails never keeps anyone from clean-up
+                    bar()
         return errors
 
     def arguments_of(self, part: Part) -> tuple[list[Any], dict[str, Any]]:
         """The positional and keyword arguments of a part, its permanences filled in."""
         named = part.arguments()
         for name, target in part.bindings.items():
-            named[name] = self._group if target == ALL_LOGGERS else self._owned[target] if target else None
+            named[name] = self._bound(target)
         if "controller" in part.signature.reserved:
             named["controller"] = self
         if "force" in part.signature.reserved:
             named["force"] = part.force
-        only_positional = [p.name for p in part.signature.parameters.values() if p.positional and p.name in named]
-        return [named.pop(name) for name in only_positional], named
+        positional: list[Any] = []
+        for name, default in part.signature.positional:
+            if name not in named and default is EMPTY:
+                break
+            positional.append(named.pop(name, default))
+        return positional, named
+
+    def _bound(self, target: str | View | None) -> Any:
+        if target is View.ALL_LOGGERS:
+            return self._group
+        return None if target is None else self._owned[target]
 
     def _make(self, part: Part) -> Any:
         positional, named = self.arguments_of(part)

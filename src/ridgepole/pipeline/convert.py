@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 _CONFIG = ConfigDict(coerce_numbers_to_str=True, arbitrary_types_allowed=True)
 
@@ -53,7 +54,7 @@ def fresh(value: Any) -> Any:
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(annotation, config=_CONFIG)
-    except PydanticSchemaGenerationError:
+    except (PydanticSchemaGenerationError, SchemaError):
         return None
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":  # a model or dataclass brings its own config

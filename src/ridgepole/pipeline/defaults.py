@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ridgepole.permanence import Permanence
 from ridgepole.permanences.loggers.base import BaseLoggerManager
 from ridgepole.permanences.loggers.basic import BasicLogger
 from ridgepole.permanences.loggers.group import NullLogger
 from ridgepole.permanences.progress import NullProgressManager, ProgressManager
 from ridgepole.pipeline.drafts import Draft, default_draft
+from ridgepole.pipeline.injection import signature_of
 from ridgepole.pipeline.plan import LOGGER, PROGRESS
 from ridgepole.pipeline.report import Report
 from ridgepole.pipeline.settings import Settings
@@ -39,15 +41,18 @@ def with_defaults(report: Report, drafts: list[Draft], settings: Settings) -> St
     taken = {draft.name for draft in drafts}
     front: list[Draft] = []
     if not settings.progress:
-        drafts = [draft for draft in drafts if draft not in bars]
-        front.append(default_draft(PROGRESS, NullProgressManager))
+        _silence(bars, NullProgressManager)
+        front += [] if bars else [default_draft(PROGRESS, NullProgressManager)]
     elif not bars:
         front.append(default_draft(_free(PROGRESS, taken), ProgressManager))
     progress = (front or bars)[0].name
     loggers = [draft for draft in drafts if _is(draft, (BaseLoggerManager,))]
     if not settings.logger:
-        front.append(default_draft(LOGGER, NullLogger))
-        return Staffed([*front, *(draft for draft in drafts if draft not in loggers)], (LOGGER,), progress)
+        _silence(loggers, NullLogger)
+        if not loggers:
+            loggers = [default_draft(LOGGER, NullLogger)]
+            front += loggers
+        return Staffed([*front, *drafts], tuple(draft.name for draft in loggers), progress)
     records = [draft for draft in loggers if _is(draft, (BasicLogger,)) and "log_dir" not in draft.given]
     for extra in records[1:]:
         message = f"a run has one record in its run directory; {records[0].name!r} is one already"
@@ -56,6 +61,12 @@ def with_defaults(report: Report, drafts: list[Draft], settings: Settings) -> St
         front.append(default_draft(_free(LOGGER, taken), BasicLogger))
         loggers = [front[-1], *loggers]
     return Staffed([*front, *drafts], tuple(draft.name for draft in loggers), progress)
+
+
+def _silence(drafts: list[Draft], null: type[Permanence]) -> None:
+    """Puts a null object in the place of each, under its own name."""
+    for draft in drafts:
+        draft.target, draft.signature, draft.given = null, signature_of(null), {}
 
 
 def _keep_names(report: Report, drafts: list[Draft]) -> None:

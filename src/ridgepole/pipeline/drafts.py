@@ -12,7 +12,7 @@ from ridgepole.pipeline.injection import Signature, signature_of
 from ridgepole.pipeline.recipe import RESERVED_KEYS, SECTIONS, Path_
 from ridgepole.pipeline.report import Report, shown
 from ridgepole.processes import is_process
-from ridgepole.registry import Kind, Registry
+from ridgepole.registry import Entry, Kind, Registry
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +96,10 @@ def _find_target(report: Report, registry: Registry, draft: Draft, named: Any) -
         report.add(draft.path, f"the {draft.kind} {draft.name!r} has no type", 'add type = "..."')
     elif isinstance(named, str):
         entry = registry.find(draft.kind, named)
-        if entry is not None:
+        if isinstance(entry, Entry):
             draft.target = entry.target
+        elif isinstance(entry, str):
+            report.add(path, entry, "mend or remove the plugin")
         elif not registry.problems:  # else the package that failed to import is the one thing to mend
             report.problems.append(registry.unknown(draft.kind, named, report.recipe.place(path, False)))
     elif _fits(draft.kind, named):
@@ -126,6 +128,6 @@ def _read_signature(report: Report, draft: Draft) -> None:
         draft.target = None
         return
     for parameter in draft.signature.parameters.values():
-        if parameter.unresolved:
+        if parameter.unresolved and (parameter.required or parameter.name in draft.given):
             message = f"can't evaluate the annotation of {draft.target.__name__}'s parameter {parameter.name!r}"
             report.add(draft.path, f"{message}: {parameter.unresolved}", "import it outside `if TYPE_CHECKING`")

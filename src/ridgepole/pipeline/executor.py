@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ridgepole.errors import add_note_once
+from ridgepole.errors import add_note_once, redact, text_of
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
 from ridgepole.pipeline.signals import SignalGuard
@@ -41,18 +40,10 @@ class FunctionProcess(PipelineProcess):
         self.part = part
         self.owner = controller
 
-    def execute(self) -> None:
-        """Calls the function; a generator ticks at each of its `yield`s."""
+    def execute(self) -> Any:
+        """Calls the function."""
         positional, named = self.owner.arguments_of(self.part)
-        result = self.part.target(*positional, **named)
-        if inspect.isgenerator(result):
-            self._exhaust(result)
-
-    def _exhaust(self, steps: Generator[Any, Any, Any]) -> None:
-        # Closed here and now: an error's traceback keeps it alive until after the permanences it uses are gone.
-        with contextlib.closing(steps):
-            for _ in steps:
-                self.owner.tick()
+        return self.part.target(*positional, **named)
 
     def skip(self) -> bool | str:
         """Asks the function given as `@process(skip=...)`."""
@@ -97,7 +88,7 @@ class Executor:
             if skipped:
                 outcome.status, outcome.reason = "skipped", skipped if isinstance(skipped, str) else ""
                 why = f": {outcome.reason}" if outcome.reason else ""
-                self.controller.get_permanence(LOGGER).info(f"{part.name} skipped{why}")
+                self.controller.get_permanence(LOGGER).info("%s", f"{part.name} skipped{why}")
             else:
                 outcome.status = "done"
         except BaseException as error:
@@ -122,20 +113,36 @@ class Executor:
                 if retries is None or left < 1 or not {base.__name__ for base in type(error).__mro__} & set(retries.on):
                     raise
                 left -= 1
-                message = f"{part.name} failed with {type(error).__name__}: {error}; trying again, {left} retries left"
-                self.controller.get_permanence(LOGGER).warning(message)
-                with self.guard.user_code():
-                    time.sleep(pause)
+                what = redact(f"{type(error).__name__}: {text_of(error)}", self.plan.secrets)
+                message = f"{part.name} failed with {what}; trying again, {left} retries left"
+                self.controller.get_permanence(LOGGER).warning("%s", message)
+                self._pause(pause)
                 pause *= 2
 
+    def _pause(self, seconds: float) -> None:
+        """Waits, and obeys a signal at once: nothing is half-done between two attempts."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and self.guard.requested is None:
+            time.sleep(min(left, 0.05))
+        if self.guard.requested is not None:
+            raise self.guard.requested
+
     def _once(self, part: Part) -> bool | str:
+        # Three pieces of user code: a signal that falls between two of them is obeyed before the next.
         with self.guard.user_code():
             process = self._construct(part)
-            if not part.force:
+        if not part.force:
+            with self.guard.user_code():
                 skipped = process.skip()
-                if skipped:
-                    return skipped
-            process.execute()
+            if skipped:
+                return skipped
+        with self.guard.user_code():
+            result: Any = process.execute()
+            if inspect.isgenerator(result):
+                # Closed here and now: an error's traceback keeps it alive until after the permanences it uses are gone.
+                with contextlib.closing(result):
+                    for _ in result:
+                        self.controller.tick()
         return False
 
     def _construct(self, part: Part) -> PipelineProcess:
@@ -143,7 +150,8 @@ class Executor:
             return FunctionProcess(part, self.controller)
         positional, named = self.controller.arguments_of(part)
         target: Any = part.target
-        process = target.__new__(target)
+        plain = target.__new__ is object.__new__
+        process = target.__new__(target) if plain else target.__new__(target, *positional, **named)
         # Set before __init__, so that a constructor of one's own need not take them; past a frozen dataclass too.
         object.__setattr__(process, "controller", self.controller)
         object.__setattr__(process, "force", part.force)
@@ -154,4 +162,4 @@ class Executor:
         try:
             self.controller.checkpoint()
         except Exception as second:  # noqa: BLE001 - the first cause stays the error
-            add_note_once(error, f"the checkpoint on error failed too: {type(second).__name__}: {second}")
+            add_note_once(error, f"the checkpoint on error failed too: {type(second).__name__}: {text_of(second)}")

@@ -28,7 +28,6 @@ class Parameter:
         default: Its default; `EMPTY` where there is none.
         wanted: The permanence classes that its annotation names; empty for an ordinary value.
         optional: Whether the annotation allows None.
-        positional: Whether it can only be given by position.
         unresolved: Why its annotation could not be evaluated, or an empty text.
     """
 
@@ -37,7 +36,6 @@ class Parameter:
     default: Any
     wanted: tuple[type[Permanence], ...]
     optional: bool
-    positional: bool = False
     unresolved: str = ""
 
     @property
@@ -54,14 +52,16 @@ class Signature:
         parameters: By name, without `self`, the reserved ones, `*args` and `**kwargs`.
         reserved: Which of the reserved ones it takes.
         open: Whether it takes any keyword (`**kwargs`).
+        positional: Names and defaults of what can only be given by position, reserved ones included, in order.
     """
 
     parameters: dict[str, Parameter]
     reserved: frozenset[str]
     open: bool
+    positional: tuple[tuple[str, Any], ...] = ()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def signature_of(target: Callable[..., Any]) -> Signature:
     """Reads a constructor's or function's signature; nothing of the user's is called.
 
@@ -88,12 +88,10 @@ def signature_of(target: Callable[..., Any]) -> Signature:
         if isinstance(annotation, _Unresolved):
             annotation, unresolved = EMPTY, annotation.reason
         wanted, optional = _wanted(annotation)
-        only_positional = parameter.kind is parameter.POSITIONAL_ONLY
-        found[parameter.name] = Parameter(
-            parameter.name, annotation, parameter.default, wanted, optional, only_positional, unresolved
-        )
+        found[parameter.name] = Parameter(parameter.name, annotation, parameter.default, wanted, optional, unresolved)
     reserved = frozenset(parameter.name for parameter in listed if parameter.name in RESERVED)
-    return Signature(found, reserved, open=any(p.kind is p.VAR_KEYWORD for p in listed))
+    positional = tuple((p.name, p.default) for p in listed if p.kind is p.POSITIONAL_ONLY)
+    return Signature(found, reserved, any(p.kind is p.VAR_KEYWORD for p in listed), positional)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +119,21 @@ def _hints(function: Callable[..., Any], names: list[str]) -> dict[str, Any]:
 
 
 def _wanted(annotation: Any) -> tuple[tuple[type[Permanence], ...], bool]:
-    """The permanence classes of `X`, `X | None`, `X | Y` or `Annotated[X, ...]`, and whether None is allowed."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
+    """The permanence classes of `X`, `X | None`, `X | Y`, `X[int]`, `Annotated[X, ...]`; whether it allows None."""
+    annotation = _bare(annotation)
     members: tuple[Any, ...] = (annotation,)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        members = typing.get_args(annotation)
+        members = tuple(_bare(member) for member in typing.get_args(annotation))
     optional = type(None) in members
     classes = [member for member in members if member is not type(None)]
     if classes and all(isinstance(c, type) and issubclass(c, Permanence) for c in classes):
         return tuple(classes), optional
     return (), optional
+
+
+def _bare(annotation: Any) -> Any:
+    """`X` of `Annotated[X, ...]`, and the class behind a generic permanence such as `Data[int]`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    origin = typing.get_origin(annotation)
+    return origin if isinstance(origin, type) and issubclass(origin, Permanence) else annotation

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from ridgepole.checkpoint.policy import CheckpointPolicy
-from ridgepole.errors import Place, Problem
+from ridgepole.config import looks_secret
+from ridgepole.errors import Place, Problem, redact, text_of
 from ridgepole.pipeline.convert import Misfits, convert, fresh
 from ridgepole.pipeline.injection import EMPTY, RESERVED, Signature
 from ridgepole.pipeline.settings import Settings
 
 LOGGER = "logger"
 """The name under which all loggers of a run are found as one."""
-ALL_LOGGERS = "@loggers"
-"""What a parameter is bound to that gets all loggers as one; no permanence can have such a name in TOML's bare keys."""
 PROGRESS = "progress_manager"
 """The name under which the progress display is always found."""
+
+
+class View(enum.Enum):
+    """What a parameter can be bound to that is no single permanence."""
+
+    ALL_LOGGERS = "all loggers of the run as one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +35,9 @@ class Retries:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
 
-    n: int
+    n: Annotated[int, Ge(0)]
     """How often the process is tried again."""
-    backoff: float = 0.0
+    backoff: Annotated[float, Ge(0)] = 0.0
     """Seconds before the first retry; doubled before each next one."""
     on: tuple[str, ...] = ("Exception",)
     """Names of the exceptions that are worth a retry, base classes included."""
@@ -44,7 +52,7 @@ class Part:
         target: Its class or function.
         signature: What the target asks for.
         values: The values that were given, as given.
-        bindings: Parameter to the name of the permanence that fills it, or `ALL_LOGGERS`; None for an optional one that
+        bindings: Parameter to the name of the permanence that fills it, or a `View`; None for an optional one that
             is absent.
         place: Where it is declared.
         depends_on: Names of the permanences that must come before it.
@@ -58,7 +66,7 @@ class Part:
     target: Any
     signature: Signature
     values: Mapping[str, Any] = field(default_factory=dict)
-    bindings: Mapping[str, str | None] = field(default_factory=dict)
+    bindings: Mapping[str, str | View | None] = field(default_factory=dict)
     place: Place | None = None
     depends_on: tuple[str, ...] = ()
     ranks: Literal["all", "zero"] = "all"
@@ -96,13 +104,14 @@ class Part:
         for name, parameter in self.signature.parameters.items():
             if name in self.bindings:
                 target = self.bindings[name]
-                params[name] = None if target is None else {"ref": LOGGER if target == ALL_LOGGERS else target}
+                params[name] = None if target is None else {"ref": LOGGER if target is View.ALL_LOGGERS else target}
             elif name in given:
                 params[name] = given[name]
-            elif not parameter.required:
+            elif not parameter.required and type(parameter.default).__name__ != "_HAS_DEFAULT_FACTORY_CLASS":
                 params[name] = parameter.default
         params |= {name: value for name, value in given.items() if name not in params and name not in RESERVED}
-        table: dict[str, Any] = {"type": self.type_name, "params": params}
+        hidden = {name: "***" for name, value in params.items() if looks_secret(name) and value not in (None, "")}
+        table: dict[str, Any] = {"type": self.type_name, "params": params | hidden}
         if self.force:
             table["force"] = True
         return table
@@ -181,12 +190,4 @@ def plain_json(value: Any, secrets: frozenset[str] = frozenset(), depth: int = 0
             return [inner(item) for item in value]
         if is_dataclass(value) and not isinstance(value, type):
             return {item.name: inner(getattr(value, item.name)) for item in fields(value)}
-    return redact(str(value), secrets)
-
-
-def redact(text: str, secrets: frozenset[str]) -> str:
-    """The text with every secret replaced by `***`."""
-    for secret in sorted(secrets, key=len, reverse=True):  # a secret may be part of another
-        if secret:
-            text = text.replace(secret, "***")
-    return text
+    return redact(text_of(value), secrets)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ridgepole.config import Document, Override, thaw
+from ridgepole.config import Document, Override, thaw, variable_looks_secret
 from ridgepole.errors import ConfigError, Place, Problem, did_you_mean
 from ridgepole.pipeline.injection import signature_of
 from ridgepole.pipeline.settings import Settings
-from ridgepole.registry import Kind, Registry
+from ridgepole.registry import Entry, Kind, Registry
 
 Path_ = tuple[str | int, ...]
 
@@ -41,7 +42,8 @@ class Recipe:
         directory: Where the user's package and the run root are looked for.
         source: The main file byte for byte; None for a pipeline built in Python.
         secrets: Paths whose values are secret.
-        overrides: The `-s` values as typed.
+        overrides: The `-s` values as typed, secrets masked.
+        secret_values: What secret-looking environment variables that are referred to hold.
     """
 
     tree: Mapping[str, Any]
@@ -50,7 +52,8 @@ class Recipe:
     file: Path | None = None
     source: bytes | None = None
     secrets: frozenset[Path_] = frozenset()
-    overrides: tuple[str, ...] = field(default=())
+    overrides: tuple[str, ...] = ()
+    secret_values: frozenset[str] = frozenset()
 
     def at(self, path: Path_) -> Any:
         """The value at a path, or None."""
@@ -87,7 +90,9 @@ def from_document(document: Document, overrides: Sequence[Override], environ: Ma
         pipeline = document.interpolate(environ, skip=_UNREAD).values.get("pipeline")
         package = pipeline.get("package") if isinstance(pipeline, Mapping) else None
         registry = Registry.load(package if isinstance(package, str) else None, directory)
-        document = document.override(_resolve_all(document.values, bare, registry, problems))
+        problems += registry.problems  # a package that fails to import is why its parameters are unknown
+        if not registry.problems:
+            document = document.override(_resolve_all(document.values, bare, registry, problems))
     if problems:
         raise ConfigError(problems)
     document = document.interpolate(environ, skip=_UNREAD)
@@ -104,7 +109,19 @@ def from_document(document: Document, overrides: Sequence[Override], environ: Ma
         document.source,
         document.secrets,
         tuple(override.place.text for override in overrides),
+        _secret_values(document, overrides, environ),
     )
+
+
+_VARIABLE = re.compile(r"\$\{env:([^}:]+)")
+
+
+def _secret_values(document: Document, overrides: Sequence[Override], environ: Mapping[str, str]) -> frozenset[str]:
+    """What the secret-looking variables hold that a file or an override refers to, also inside a longer text."""
+    texts = [document.source.decode("utf-8", "replace"), *(str(override.value) for override in overrides)]
+    texts += [file.read_text("utf-8", "replace") for file in document.files[1:]]
+    names = {name.strip() for text in texts for name in _VARIABLE.findall(text)}
+    return frozenset(environ[name] for name in names if variable_looks_secret(name) and environ.get(name))
 
 
 def _resolve_all(
@@ -169,7 +186,7 @@ def _parameter_names(table: Any, kind: Kind, registry: Registry) -> set[str]:
     keys = {*table, *(params if isinstance(params, Mapping) else ())} - ALL_RESERVED
     type_name = table.get("type")
     entry = registry.find(kind, type_name) if isinstance(type_name, str) else None
-    if entry is not None:
+    if isinstance(entry, Entry):
         keys |= {name for name, parameter in signature_of(entry.target).parameters.items() if not parameter.wanted}
     return keys
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
 from ridgepole.checkpoint.rng import draw_seed, seeded
-from ridgepole.errors import join_errors
+from ridgepole.config import mask
+from ridgepole.errors import RunDirError, join_errors, redact, text_of
 from ridgepole.permanence import current_run
 from ridgepole.pipeline import provenance
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.executor import Executor, Outcome
-from ridgepole.pipeline.plan import Plan, plain_json, redact
+from ridgepole.pipeline.plan import Plan, plain_json
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.rundir import RunDir
 
@@ -44,63 +46,67 @@ class RunResult:
     processes: Sequence[Outcome] = ()
 
 
-def run(plan: Plan, root: Path) -> RunResult:
+def run(plan: Plan, root: Path, announce: Callable[[Path], None] | None = None) -> RunResult:
     """Runs a plan in a directory of its own below a root.
 
     Args:
         plan: What to run.
         root: The directory that holds runs.
+        announce: Is told the run directory as soon as it exists.
 
     Returns:
         The result.
 
     Raises:
-        RunDirError: If the run directory can't be made.
-        BaseException: What the run failed with, unchanged but for notes of where. Its `ridgepole_run` attribute is
-            the path of the run directory.
+        RunDirError: If the run directory can't be made or written.
+        BaseException: What the run failed with, unchanged but for notes of where.
     """
-    directory = RunDir.create(root)
-    started, clock = time.time(), time.monotonic()
+    clock = time.monotonic()
     seed = draw_seed() if plan.settings.seed is None else plan.settings.seed
     config = plan.resolved(seed)
-    guard = SignalGuard(plan.settings.grace_seconds)
-    record = _Record(plan, directory, started, seed)
-    executor: Executor | None = None
+    directory = RunDir.create(root)
     errors: list[BaseException] = []
-    failed_in_cleanup = False
-    try:
-        with guard.installed():
-            try:
-                record.start(config)
-                controller = Controller(plan, directory.path, config, seed, guard)
-                executor = Executor(plan, controller, guard)
-                with seeded(seed, deterministic=plan.settings.deterministic):
-                    errors, failed_in_cleanup = _live(controller, executor)
-            except BaseException as error:  # noqa: BLE001 - recorded, then raised below
-                errors.append(error)
-            status = _status(errors, failed_in_cleanup=failed_in_cleanup)
-            record.end(status, errors, executor.outcomes if executor else [])
-    finally:
-        directory.release()
+    outcomes: list[Outcome] = []
+    guard = SignalGuard(plan.settings.grace_seconds)
+    with contextlib.closing(directory), guard.installed():
+        record = _Record(plan, directory, seed)
+        late = False
+        try:
+            if announce is not None:
+                announce(directory.path)
+            record.start(config)
+            controller = Controller(plan, directory.path, config, seed, guard)
+            executor = Executor(plan, controller, guard)
+            outcomes = executor.outcomes
+            with seeded(seed, deterministic=plan.settings.deterministic):
+                errors, late = _live(controller, executor)
+        except BaseException as error:
+            if record.is_forked:
+                raise
+            errors.append(error)
+        status = _status(errors, failed_in_cleanup=late)
+        try:
+            record.end(status, errors, outcomes)
+        except OSError as error:
+            errors.append(error)
     if errors:
-        cause = join_errors(errors, f"run {directory.id} failed, and so did its clean-up")
-        cause.ridgepole_run = directory.path  # type: ignore[attr-defined]
-        raise cause
+        raise join_errors(errors, f"run {directory.id} failed, and so did its clean-up")
     metrics = rundir.read_run(directory.path).json(rundir.SUMMARY).get("metrics", {})
-    return RunResult(
-        directory.id, directory.path, status, time.monotonic() - clock, metrics, executor.outcomes if executor else []
-    )
+    return RunResult(directory.id, directory.path, status, time.monotonic() - clock, metrics, outcomes)
 
 
 def _live(controller: Controller, executor: Executor) -> tuple[list[BaseException], bool]:
     """The part of a run in which permanences exist. Returns its errors, and whether only the clean-up had any."""
+    pid = os.getpid()
     token = current_run.set(controller)
     errors: list[BaseException] = []
     try:
         try:
             controller.open()
             executor.run()
-        except BaseException as error:  # noqa: BLE001 - raised by the caller, after the clean-up
+        except BaseException as error:
+            if os.getpid() != pid:  # a forked child that leaves by an exception: all of this is its parent's
+                raise
             errors.append(error)
         late = controller.close()
     finally:
@@ -116,18 +122,20 @@ def _status(errors: Sequence[BaseException], *, failed_in_cleanup: bool) -> str:
     first = errors[0]
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
+    if isinstance(first, SystemExit) and not first.code:
+        return "interrupted"  # the user's own code ended the run, and called it no failure
     return "interrupted" if isinstance(first, KeyboardInterrupt) else "failed"
 
 
 class _Record:
     """What a run writes about itself."""
 
-    def __init__(self, plan: Plan, directory: RunDir, started: float, seed: int) -> None:
+    def __init__(self, plan: Plan, directory: RunDir, seed: int) -> None:
         self.plan, self.directory = plan, directory
         self.fields: dict[str, Any] = {
             "pipeline": plan.settings.name,
             "status": "running",
-            "started": started,
+            "started": time.time(),
             "ended": None,
             "seconds": None,
             "attempt": 1,
@@ -138,7 +146,24 @@ class _Record:
         }
         self.clock = time.monotonic()
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this process is not the one that started the run."""
+        return bool(os.getpid() != self.fields["pid"])
+
     def start(self, config: Mapping[str, Any]) -> None:
+        """Writes what is known before anything runs.
+
+        Raises:
+            RunDirError: If it can't be written.
+        """
+        try:
+            self._start(config)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunDirError(f"can't write the run directory {self.directory.path}: {reason}") from error
+
+    def _start(self, config: Mapping[str, Any]) -> None:
         directory, secrets = self.directory, self.plan.secrets
         directory.write_run(**self.fields)
         directory.write_config(self.plan.source)
@@ -161,7 +186,8 @@ class _Record:
             ),
         )
         if diff:
-            rundir.write_atomically(directory.path / rundir.DIFF, redact(diff, secrets).encode())
+            masked = "\n".join(mask(line) for line in redact(diff, secrets).split("\n"))
+            rundir.write_atomically(directory.path / rundir.DIFF, masked.encode("utf-8", "replace"))
 
     def end(self, status: str, errors: Sequence[BaseException], outcomes: Sequence[Outcome]) -> None:
         self.fields |= {
@@ -176,8 +202,9 @@ class _Record:
 
 
 def _described(error: BaseException) -> dict[str, Any]:
+    notes = getattr(error, "__notes__", None)
     return {
         "type": type(error).__name__,
-        "message": str(error),
-        "notes": list(getattr(error, "__notes__", ())),
+        "message": text_of(error),
+        "notes": [text_of(note) for note in notes] if isinstance(notes, list) else [],
     }

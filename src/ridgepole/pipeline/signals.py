@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -25,6 +26,36 @@ from ridgepole.errors import StopRequested
 EXIT_CODES: Final = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}
 
 _SHOW_CURSOR = b"\x1b[?25h\x1b[0m\x1b[?2026l\r\n"
+
+_OWN = (str(Path(__file__).parent) + os.sep, str(Path(__file__).parents[1] / "permanence.py"))
+"""Where the framework's own steps between two pieces of user code stand."""
+
+
+class UserCode:
+    """Marks a piece of user code for as long as it is entered; may be nested.
+
+    A class rather than a generator: `contextlib` sets attributes of the exceptions that pass through, and a user's
+    exception may refuse that.
+    """
+
+    __slots__ = ("guard", "outer")
+
+    def __init__(self, guard: SignalGuard) -> None:
+        self.guard = guard
+        self.outer = False
+
+    def __enter__(self) -> None:
+        guard = self.guard
+        guard.obey()
+        self.outer = guard.interruptible
+        if not self.outer:
+            guard.ticking = False
+        guard.interruptible = not guard.cleaning
+
+    def __exit__(self, *_: object) -> None:
+        self.guard.interruptible = self.outer
+        if not self.outer:
+            self.guard.ticking = False
 
 
 class SignalGuard:
@@ -37,23 +68,26 @@ class SignalGuard:
         ticking: Whether the running process has ticked, so that it can be stopped at a step boundary.
         interruptible: Whether user code is running that an exception may interrupt. The framework's own steps
             between two pieces of user code are never torn apart; a signal that arrives there waits for the next.
+        cleaning: Whether the clean-up has begun.
+        overdue: Whether the stop is to come at once and not at the next tick.
     """
 
     def __init__(self, grace_seconds: float = 25.0) -> None:
         self.requested: StopRequested | None = None
         self.ticking = False
         self.interruptible = False
-        self._cleaning = False
+        self.cleaning = False
+        self.overdue = False
         self._grace = grace_seconds
         self._pid = os.getpid()
         self._interrupts = 0
         self._previous: dict[int, Any] = {}
+        self._owed: list[int] = []
         self._timer: threading.Timer | None = None
-        self._overdue = False
 
     @contextmanager
     def installed(self) -> Iterator[SignalGuard]:
-        """Installs the handlers, and restores the ones before at the end."""
+        """Installs the handlers; at the end restores the ones before, and gives them what they have not seen yet."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -67,26 +101,25 @@ class SignalGuard:
                 self._timer.cancel()
             for number, previous in self._previous.items():
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
+        for number in self._owed:
+            self._previous[number](number, None)
 
-    @contextmanager
-    def user_code(self) -> Iterator[None]:
+    def user_code(self) -> UserCode:
         """Marks a piece of user code, which a signal may interrupt unless it has ticked. May be nested."""
-        if self._overdue and self.requested is not None and not self._cleaning:
+        return UserCode(self)
+
+    def obey(self) -> None:
+        """Raises a stop that was due while the framework's own code ran.
+
+        Raises:
+            StopRequested: If there is one.
+        """
+        if self.overdue and self.requested is not None and not self.cleaning:
             raise self.requested
-        outer = self.interruptible
-        if not outer:
-            self.ticking = False
-        self.interruptible = not self._cleaning
-        try:
-            yield
-        finally:
-            self.interruptible = outer
-            if not outer:
-                self.ticking = False
 
     def start_cleanup(self) -> None:
         """From here on the first two signals are only noted."""
-        self._cleaning = True
+        self.cleaning = True
         self.interruptible = False
         if self._timer is not None:
             self._timer.cancel()
@@ -106,36 +139,37 @@ class SignalGuard:
         if first:
             self.requested = StopRequested(name, EXIT_CODES[name])
             self._chain(number, frame)
-        if self._cleaning:
+        if self.cleaning:
             if number == signal.SIGINT:
                 self._say("cleaning up; once more to leave at once" if self._interrupts > 1 else "cleaning up")
             return
         if number == signal.SIGUSR1:
             return  # obeyed at the next tick, which the end of a process is
-        if not first and number == signal.SIGINT and self._interrupts < 2:
+        if number == signal.SIGINT and self._interrupts < 2:
             first = True  # a Ctrl-C after a SIGTERM is still the first Ctrl-C
-        wait = self.ticking and first and not self._overdue
-        if wait and number == signal.SIGINT:
+        if not (self.ticking and first) or self.overdue:
+            self._stop_now(number, frame)
+        elif number == signal.SIGINT:
             self._say("stopping after this step; again to stop now")
-        elif wait:
-            self._start_timer(number)
         else:
-            self._stop_now(number)
+            self._start_timer(number)
 
-    def _stop_now(self, number: int) -> None:
+    def _stop_now(self, number: int, frame: FrameType | None) -> None:
         assert self.requested is not None
-        self._overdue = True
-        if self.interruptible:
-            self.interruptible = False  # one exception is enough: the next signal belongs to the clean-up
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise self.requested
+        self.overdue = True
+        # In a frame of the framework's own, even with user code around it: between a constructor's return and the
+        # moment its object is known, an exception would leave that object without its clean-up.
+        if not self.interruptible or (frame is not None and frame.f_code.co_filename.startswith(_OWN)):
+            return
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise self.requested
 
     def _start_timer(self, number: int) -> None:
         """Raises by itself at half of the grace time, where nothing ticks."""
 
         def overdue() -> None:
-            self._overdue = True
+            self.overdue = True
             # The main thread may sit in a system call: only a signal gets it out.
             os.kill(self._pid, number)
 
@@ -150,9 +184,18 @@ class SignalGuard:
             os.kill(os.getpid(), number)
 
     def _chain(self, number: int, frame: FrameType | None) -> None:
+        """Tells the handler that was there before; later, where user code must not be interrupted now."""
         previous: Callable[[int, FrameType | None], Any] | int | None = self._previous.get(number)
-        if callable(previous) and previous is not signal.default_int_handler:
+        if not callable(previous) or previous is signal.default_int_handler:
+            return
+        outer = getattr(previous, "__self__", None)
+        if isinstance(outer, SignalGuard):  # a run inside a process of another run: that one stops at its next step
+            outer.requested = outer.requested or self.requested
+            outer.overdue = not outer.ticking
+        elif self.interruptible and not self.cleaning:
             previous(number, frame)
+        else:
+            self._owed.append(number)
 
     def _leave(self) -> None:
         for stream in (1, 2):
