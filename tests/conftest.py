@@ -1,6 +1,7 @@
 """Fixtures that more than one room's tests use."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,9 @@ def ridgepole(tmp_path):
         )
 
     return call
+
+
+def pytest_configure():
+    """Under `nohup`, or in the background of a shell, signals are ignored, and every child would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

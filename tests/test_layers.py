@@ -16,6 +16,7 @@ LAYERS = [
     "registry",
     "config",
     "permanences",
+    "export",
     "checkpoint",
     "pipeline",
     "sweeps",

@@ -70,11 +70,13 @@ def test_a_worker_that_outlives_its_run_does_not_make_it_look_alive(tmp_path):
     script = (
         "import os, sys, time\nfrom pathlib import Path\nfrom ridgepole.rundir import RunDir\n"
         "run = RunDir.create(Path(sys.argv[1]))\nrun.write_run(status='running')\n"
-        "pid = os.fork()\nif pid:\n    print(run.id, pid, flush=True)\ntime.sleep(60)"
+        "pid = os.fork()\nos.write(1, f'{run.id} {os.getpid()} {bool(pid)}\\n'.encode())\ntime.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    name, worker = child.stdout.readline().split()
+    lines = [child.stdout.readline().split() for _ in range(2)]  # both are up
+    name = lines[0][0]
+    (worker,) = (pid for _, pid, is_parent in lines if is_parent == "False")
     try:
         assert read_run(tmp_path / name).status == "running"
         child.kill()

@@ -200,11 +200,11 @@ class DeviceWaitTimeout(VRAMUsageError, TimeoutError):  # noqa: N818 - the name 
 
 
 class StopRequested(KeyboardInterrupt):
-    """A signal asked the run to stop. Raised in the main thread at a tick, or at once at the second signal.
+    """A signal other than Ctrl-C asked the run to stop; Ctrl-C itself comes out as a plain KeyboardInterrupt.
 
     Attributes:
         signal_name: Such as `"SIGTERM"`.
-        exit_code: 130 for Ctrl-C, 143 for SIGTERM, 75 for SIGUSR1.
+        exit_code: 143 for SIGTERM, 129 for SIGHUP, 75 for SIGUSR1.
     """
 
     def __init__(self, signal_name: str, exit_code: int) -> None:

@@ -65,12 +65,14 @@ class Registry:
         directory: The directory that holds it.
         own: What the package defines, by kind and name.
         problems: What went wrong while the package was imported.
+        rejected: Public classes and functions of the package that can't be named, and why.
     """
 
     package: str | None = None
     directory: Path | None = None
     own: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {"permanence": {}, "process": {}})
     problems: list[Problem] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, package: str | None, directory: Path, place: Place | None = None) -> Registry:
@@ -136,8 +138,9 @@ class Registry:
         names = self.names(kind)
         hint = did_you_mean(name, names)
         other: Kind = "process" if kind == "permanence" else "permanence"
-        if not hint and name in self.names(other):
+        if name in self.names(other):
             hint = f"{name!r} is a {other}"
+        hint = self.rejected.get(name, hint)
         detail = f"looked in {', '.join(looked)}; known: {', '.join(names) or 'none'}"
         if "." in name:
             detail += "\na type is a registered name, never a dotted path"
@@ -147,8 +150,11 @@ class Registry:
         for name, value in vars(module).items():
             if name.startswith("_") or not (isinstance(value, type) or inspect.isfunction(value)):
                 continue
+            if value.__module__ != module.__name__:
+                continue
             kind = _kind_of(value)
-            if kind is None or value.__module__ != module.__name__:
+            if kind is None:
+                self.rejected.setdefault(name, _why_not(value))
                 continue
             entry = Entry(value.__name__, value, _origin(value))
             other = self.own[kind].get(entry.name)
@@ -179,6 +185,16 @@ def _load(kind: Kind, point: metadata.EntryPoint) -> Entry | str:
     if _kind_of(target) != kind:
         return f"the {origin} announces {point.value!r} as a {kind}, and it is none"
     return Entry(point.name, target, origin)
+
+
+def _why_not(value: Any) -> str:
+    """Why a class or function of the user's package can't be named in a pipeline."""
+    lacking = ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
+    if lacking:
+        return f"{value.__name__} still lacks {lacking}"
+    if isinstance(value, type):
+        return f"{value.__name__} is no Permanence and no PipelineProcess"
+    return f"{value.__name__} is not under @process"
 
 
 def _origin(value: Callable[..., Any]) -> str:

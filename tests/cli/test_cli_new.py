@@ -34,7 +34,7 @@ def test_a_new_project_works_as_it_is(ridgepole, tmp_path):
     assert made.returncode == 0, made.stderr
     assert made.stdout.splitlines() == ["made waves", "  cd waves", "  ridgepole run waves.toml", "  python -m pytest"]
     project = tmp_path / "waves"
-    assert files_of(project) == ["README.md", "tests/test_waves.py", "waves.toml", "waves/__init__.py"]
+    assert files_of(project) == [".gitignore", "README.md", "tests/test_waves.py", "waves.toml", "waves/__init__.py"]
 
     checked = ridgepole("check", "waves.toml", cwd=project)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -71,7 +71,7 @@ def test_the_digits_template_is_the_example(ridgepole, tmp_path):
     assert ridgepole("new", "mine", "--template", "digits").returncode == 0
     example = ROOT / "examples" / "digits"
     wanted = [name for name in files_of(example) if not name.startswith(("runs/", ".")) and "__pycache__" not in name]
-    assert files_of(tmp_path / "mine") == wanted
+    assert files_of(tmp_path / "mine") == [".gitignore", *wanted]
     for name in wanted:
         assert (tmp_path / "mine" / name).read_bytes() == (example / name).read_bytes(), name
 

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -148,6 +149,92 @@ def test_debug_shows_all_frames(shapes, ridgepole):
 def test_a_users_exit_code_is_kept(shapes, ridgepole):
     shapes(GOOD.replace('type = "train"', 'type = "leave"'))
     assert ridgepole("run", "shapes.toml").returncode == 3
+
+
+def test_an_exit_says_where_it_came_from(shapes, ridgepole):
+    shapes(GOOD.replace('type = "train"', 'type = "leave"'))
+    done = ridgepole("run", "shapes.toml")
+    assert "sys.exit(3)\nin process 'train'" in done.stderr
+    folder = shapes(GOOD.replace('type = "train"', 'type = "leave"\ncode = 0'))
+    done = ridgepole("run", "shapes.toml", "--run-dir", "other")
+    assert done.returncode == 0
+    (path,) = (folder / "other").iterdir()
+    assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_the_traceback_of_a_failed_run_is_kept(shapes, ridgepole):
+    folder = shapes(GOOD.replace('type = "train"', 'type = "fail"'))
+    ridgepole("run", "shapes.toml")
+    error = json.loads((only_run(folder) / "run.json").read_text())["error"]
+    assert 'shapes/__init__.py", line' in error["traceback"]
+    assert "ZeroDivisionError" in error["traceback"]
+
+
+def test_a_full_stderr_keeps_the_exit_code(shapes, ridgepole):
+    folder = shapes(GOOD.replace('type = "train"', 'type = "fail"'))
+    for command in ("run shapes.toml", "check shapes.toml -s nothing=1"):
+        shell = f"{sys.executable} -m ridgepole {command} 2>/dev/full; echo code $?"
+        done = subprocess.run(shell, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
+        assert done.stdout.split()[-2:] in (["code", "1"], ["code", "2"])
+
+
+def test_a_closed_stdout_is_no_failure(shapes):
+    folder = shapes()
+    shell = f"{sys.executable} -m ridgepole run shapes.toml >&-; echo code $? >&2"
+    done = subprocess.run(shell, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stderr.split()[-2:] == ["code", "0"]
+
+
+def test_a_package_behind_a_link(shapes, ridgepole):
+    folder = shapes(GOOD.replace('"shapes"', '"linked"'))
+    (folder / "real").mkdir()
+    (folder / "shapes").rename(folder / "real" / "linked")
+    (folder / "linked").symlink_to(folder / "real" / "linked")
+    assert ridgepole("run", "shapes.toml").returncode == 0
+
+
+def test_prints_at_import_are_no_part_of_the_json(shapes, ridgepole):
+    folder = shapes()
+    (folder / "shapes" / "loud.py").write_text("print('hello')")
+    assert json.loads(ridgepole("check", "shapes.toml", "--json").stdout) == []
+
+
+def test_why_a_class_does_not_count(shapes, ridgepole):
+    folder = shapes(GOOD.replace('type = "Net"', 'type = "Half"'))
+    (folder / "shapes" / "half.py").write_text(
+        "from ridgepole import Permanence\nclass Half(Permanence): pass\nclass Plain: pass\n"
+    )
+    assert "Half still lacks cleanup" in ridgepole("check", "shapes.toml").stderr
+    shapes(GOOD.replace('type = "Net"', 'type = "Plain"'))
+    assert "Plain is no Permanence and no PipelineProcess" in ridgepole("check", "shapes.toml").stderr
+
+
+def test_settings_by_their_short_names(shapes, ridgepole):
+    shapes()
+    done = ridgepole("run", "shapes.toml", "--dry-run", "-s", "checkpoint.every_steps=3", "-s", "seed=4")
+    pipeline = tomllib.loads(done.stdout)["pipeline"]
+    assert (pipeline["checkpoint"]["every_steps"], pipeline["seed"]) == (3, 4)
+
+
+def test_secrets_of_every_kind(shapes, ridgepole):
+    """Numbers, nested ones, ones inside a longer text, defaults in a signature, and in the user's own error."""
+    folder = shapes(
+        GOOD.replace("width = 16", 'width = 16, token = "https://u:${env:MY_API_TOKEN}@h"').replace('"train"', '"leak"')
+        + 'api_key = 99988877\ncredentials = { value = "nested-4711" }\n'
+    )
+    (folder / "shapes" / "leak.py").write_text(
+        "from ridgepole import process\nimport os\n@process\n"
+        "def leak(net: 'shapes.Net', api_key: int, credentials: dict, my_token: str = 'default-4711'):\n"
+        "    raise ValueError(f'{api_key} {credentials} {os.environ[\"MY_API_TOKEN\"]}')\n"
+        "import shapes\n"
+    )
+    done = ridgepole("run", "shapes.toml", MY_API_TOKEN="canary-4711")
+    assert done.returncode == 1, done.stderr
+    texts = {path.name: path.read_text() for path in only_run(folder).rglob("*") if path.is_file()}
+    for secret in ("canary-4711", "99988877", "nested-4711", "default-4711"):
+        assert secret not in done.stderr, secret
+        holding = [name for name, text in texts.items() if secret in text]
+        assert set(holding) <= {"config.toml"}, (secret, holding)
 
 
 def test_run_dir_and_the_working_directory(shapes, ridgepole, tmp_path_factory):

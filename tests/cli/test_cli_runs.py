@@ -70,6 +70,29 @@ def test_show_a_failed_run(tmp_path, ridgepole):
     assert "in process 'fail'" in text
 
 
+def test_damaged_and_half_made_runs_are_listed(two_runs, ridgepole):
+    root = two_runs[0].parent
+    (root / "20260101-000000-aaaaaaaa").mkdir()
+    (root / "20260101-000000-aaaaaaaa" / "owner.lock").write_text("")
+    (two_runs[0] / "run.json").write_text('{"format": 1, "started": 1e20, "error": "text", "status": "failed"}')
+    done = ridgepole("runs", "ls")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert "crashed" in done.stdout.splitlines()[-1]
+    assert ridgepole("runs", "show", two_runs[0].name).returncode == 0
+
+
+def test_a_killed_run_shows_its_metrics(two_runs, ridgepole):
+    path = two_runs[-1]
+    (path / "run.json").write_text('{"format": 1, "status": "running", "pipeline": "lines"}')
+    (path / "summary.json").unlink()
+    with (path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"seq": 9, "ti')
+    text = ridgepole("runs", "show", path.name).stdout
+    assert "status    crashed" in text
+    assert any(line.split()[:2] == ["loss", "0.5"] for line in text.splitlines())
+
+
 def test_diff(two_runs, ridgepole):
     a, b = (path.name for path in two_runs)
     rows = [line.split() for line in ridgepole("runs", "diff", a, "latest").stdout.splitlines()]

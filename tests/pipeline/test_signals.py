@@ -202,6 +202,22 @@ def test_sigterm_where_nothing_ticks_any_more_raises_by_itself(start):
     assert run.count("cleanup done") == 1
 
 
+def test_a_hang_up_stops_at_the_next_tick(start):
+    run = start("Ticking").until("step 2").send(signal.SIGHUP)
+    assert run.end() == 129
+    assert run.count("cleanup done") == 1
+
+
+def test_an_ignored_signal_stays_ignored(start):
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = start("short").until("step 0").send(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    assert run.end() == 0
+    assert run.count("short done") == 1
+
+
 def test_sigusr1_waits_for_the_end_of_a_process(start):
     run = start("short").until("step 0").send(signal.SIGUSR1)
     assert run.end() == 75

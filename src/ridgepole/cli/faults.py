@@ -48,6 +48,8 @@ def explain(error: BaseException, *, debug: bool = False, in_a_run: bool = False
         return
     elif isinstance(error, SystemExit):
         text = error.code if isinstance(error.code, str) else ""
+        if in_a_run and error.code and not text:
+            text = "\n".join([f"sys.exit({error.code})", *getattr(error, "__notes__", ())])
     elif isinstance(error, StopRequested) or type(error) is KeyboardInterrupt:
         return
     elif isinstance(error, RidgepoleError) and not in_a_run:

@@ -74,6 +74,7 @@ def _make(place: Path, package: str, template: str) -> None:
             unwanted = shutil.ignore_patterns("__pycache__", "runs", ".*")
             shutil.copytree(source, draft, ignore=unwanted, dirs_exist_ok=True)
         _rename(draft, package)
+        (draft / ".gitignore").write_text("runs/\n__pycache__/\n", encoding="utf-8")
         if place.is_dir():  # empty; kept, because it may be where the user's shell stands
             for child in draft.iterdir():
                 child.rename(place / child.name)

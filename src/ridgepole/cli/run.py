@@ -14,6 +14,7 @@ from ridgepole.cli.output import complain, near, number, paint, say, seconds
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
 from ridgepole.pipeline.runner import run
+from ridgepole.rundir import read_run
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def call(arguments: argparse.Namespace) -> int:
             raise
         explain(error, debug=arguments.debug, in_a_run=True, secrets=plan.secrets)
         code = exit_code(error, in_a_run=True)
-        word = "interrupted" if code in (75, 130, 143) else "failed" if code else "ended"
+        word = read_run(made[0]).status.replace("_", " ") if made[0].is_dir() else "failed"
         complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(made[0])}")
         return code
     best = plan.policy.keep_best
@@ -44,9 +45,11 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 def _headline(metrics: Mapping[str, Mapping[str, Any]], chosen: str | None) -> list[str]:
-    """The metric that the policy ranks by, else the two that were logged last."""
+    """The metric that the policy ranks by, else two: the last that can be good or bad before the last of the others."""
     numeric = [name for name, entry in metrics.items() if isinstance(entry.get("last"), int | float)]
-    names = [name for name in numeric if name == chosen] or numeric[-2:]
+    telling = [name for name in numeric if metrics[name].get("best") is not None]
+    others = [name for name in numeric if name not in telling]
+    names = [name for name in numeric if name == chosen] or [*telling[-2:], *others[-2:]][:2]
     return [f"{name} {number(metrics[name]['last'])}" for name in names]
 
 

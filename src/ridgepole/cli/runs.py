@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.cli.output import STATUS_COLOURS, columns, near, number, say, say_json, seconds, when
 from ridgepole.rundir import RunInfo
+
+_PICTURES = (".png", ".jpg", ".svg", ".html")
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -70,14 +73,31 @@ def _stamp(text: str | None) -> float | None:
 
 
 def _best_of(run: RunInfo) -> dict[str, Any] | None:
-    """The best value of the metric by which the run's checkpoints are ranked, if there is one."""
+    """The best value of the metric by which checkpoints are ranked, else of the last that can be good or bad."""
+    metrics = _summary(run).get("metrics", {})
     policy = run.json(rundir.RESOLVED).get("pipeline", {}).get("checkpoint", {})
     wanted = policy.get("keep_best") if isinstance(policy, dict) else None
-    if not wanted:
-        return None
-    entry = run.json(rundir.SUMMARY).get("metrics", {}).get(wanted["metric"], {})
-    value = entry.get(wanted["mode"])
-    return None if value is None else {"metric": wanted["metric"], "value": value}
+    if wanted:
+        value = metrics.get(wanted["metric"], {}).get(wanted["mode"])
+        return None if value is None else {"metric": wanted["metric"], "value": value}
+    telling = [(name, entry["best"]) for name, entry in metrics.items() if entry.get("best") is not None]
+    return {"metric": telling[-1][0], "value": telling[-1][1]} if telling else None
+
+
+def _summary(run: RunInfo) -> dict[str, Any]:
+    """The run's summary; of one that is running or was killed, what its metric files say."""
+    if run.status not in ("running", "crashed"):
+        return run.json(rundir.SUMMARY)
+    from ridgepole.metrics.codec import decode
+    from ridgepole.metrics.summary import Summary
+
+    summary = Summary()
+    for file in sorted(run.path.glob(rundir.METRICS_GLOB)):
+        for line in file.read_bytes().splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):  # a torn or bad line
+                record = decode(line)
+                summary.update(record["metrics"], record["step"])
+    return {"metrics": summary.as_dict()}
 
 
 def _best(row: dict[str, Any]) -> str:
@@ -85,8 +105,8 @@ def _best(row: dict[str, Any]) -> str:
 
 
 def _show(run: RunInfo, *, as_json: bool) -> None:
-    summary = run.json(rundir.SUMMARY)
-    figures = sorted(path for path in (run.path / rundir.FIGURES).glob("*") if path.is_file())
+    summary = _summary(run)
+    figures = sorted(path for path in (run.path / rundir.FIGURES).glob("*") if path.suffix in _PICTURES)
     if as_json:
         config = run.json(rundir.RESOLVED)
         details = {"run": dict(run.fields), "config": config, "summary": summary, "figures": [str(f) for f in figures]}
@@ -99,6 +119,8 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     say(f"status    {run.status}")
     say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(run.fields.get('seconds'))}")
     say(f"seed      {run.fields.get('seed', '-')}")
+    if provenance.get("overrides"):
+        say(f"set       {' '.join(provenance['overrides'])}")
     if git.get("commit"):
         say(f"commit    {git['commit'][:12]}{' with changes, see ' + rundir.DIFF if git.get('changed') else ''}")
     error = run.fields.get("error")
@@ -135,7 +157,7 @@ def _diff(a: RunInfo, b: RunInfo, *, as_json: bool) -> None:
     parts = {
         "config": _differences(a.json(rundir.RESOLVED), b.json(rundir.RESOLVED)),
         "metrics": _differences(_last_values(a), _last_values(b)),
-        "code": _differences(a.json(rundir.PROVENANCE).get("git", {}), b.json(rundir.PROVENANCE).get("git", {})),
+        "code": _differences(_code(a), _code(b)),
         "packages": _differences(
             a.json(rundir.PROVENANCE).get("packages", {}), b.json(rundir.PROVENANCE).get("packages", {})
         ),
@@ -150,8 +172,13 @@ def _diff(a: RunInfo, b: RunInfo, *, as_json: bool) -> None:
         say("no differences")
 
 
+def _code(run: RunInfo) -> dict[str, Any]:
+    git = run.json(rundir.PROVENANCE).get("git", {})
+    return {key: git.get(key) for key in ("commit", "branch", "changed")} if git else {}
+
+
 def _last_values(run: RunInfo) -> dict[str, Any]:
-    return {name: entry.get("last") for name, entry in run.json(rundir.SUMMARY).get("metrics", {}).items()}
+    return {name: entry.get("last") for name, entry in _summary(run).get("metrics", {}).items()}
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:

@@ -43,7 +43,8 @@ def build(recipe: Recipe) -> Plan:
     processes = read_drafts(report, registry, "processes")
     permanences = _ordered(report, staff.drafts, [_part(report, draft, staff) for draft in staff.drafts])
     steps = _ordered(report, processes, [_part(report, draft, staff) for draft in processes])
-    warn_of_unused(report, staff.drafts, [*permanences, *steps], [*staff.loggers, staff.progress])
+    if not report.failed:  # what nobody uses may be used by what is wrong
+        warn_of_unused(report, staff.drafts, [*permanences, *steps], [*staff.loggers, staff.progress])
     warn_of_secrets(report)
     if report.failed:
         raise ConfigError(report.sorted())
@@ -141,7 +142,10 @@ def _parameters(report: Report, draft: Draft, staff: Staffed) -> tuple[dict[str,
                 report.convert(parameter.annotation, given[0], given[1], f"{draft.name}.{name}")
         elif parameter.required and not parameter.unresolved:
             kind = "" if parameter.annotation is EMPTY else f" ({inspect.formatannotation(parameter.annotation)})"
-            report.add(draft.path, f"{draft.target.__name__} needs the parameter {name!r}", f"add {name} = ...{kind}")
+            hint = f"add {name} = ...{kind}"
+            if any(other.name == name for other in staff.drafts):
+                hint = f'annotate it with the class of the permanence, or add {name} = {{ ref = "{name}" }}'
+            report.add(draft.path, f"{draft.target.__name__} needs the parameter {name!r}", hint)
     for key, (value, path) in draft.given.items():
         if key in draft.signature.parameters:
             continue

@@ -104,7 +104,7 @@ class Controller:
             step: Sets the step; None adds one.
 
         Raises:
-            StopRequested: If a signal asked the run to stop.
+            KeyboardInterrupt: If a signal asked the run to stop.
         """
         self.step = self.step + 1 if step is None else step
         self._ticks += 1
@@ -131,7 +131,7 @@ class Controller:
         """The tick at the end of a process, where the policy may ask for a checkpoint of its own.
 
         Raises:
-            StopRequested: If a signal asked the run to stop.
+            KeyboardInterrupt: If a signal asked the run to stop.
         """
         self._ticks += 1
         stop = self._guard.requested

@@ -152,6 +152,8 @@ def _resolve(tree: Mapping[str, Any], override: Override, registry: Registry | N
     if sections:
         message = f"{path[0]!r} is a permanence and a process; write permanences.{path[0]} or processes.{path[0]}"
         return Problem(message, override.place)
+    if path[0] in {item.name for item in fields(Settings)}:
+        return ("pipeline", *path)  # such as checkpoint.every_steps
     names = [name for section in SECTIONS for name in _table(tree, section)]
     hint = did_you_mean(path[0], [*names, *TOP_LEVEL])
     return Problem(f"nothing is called {path[0]!r}", override.place, hint or f"there are: {', '.join(names) or 'none'}")

@@ -15,7 +15,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.checkpoint.rng import draw_seed, seeded
 from ridgepole.config import mask
-from ridgepole.errors import RunDirError, join_errors, redact, text_of
+from ridgepole.errors import RunDirError, join_errors, redact, text_of, user_traceback
 from ridgepole.permanence import current_run
 from ridgepole.pipeline import provenance
 from ridgepole.pipeline.controller import Controller
@@ -206,5 +206,6 @@ def _described(error: BaseException) -> dict[str, Any]:
     return {
         "type": type(error).__name__,
         "message": text_of(error),
+        "traceback": user_traceback(error),
         "notes": [text_of(note) for note in notes] if isinstance(notes, list) else [],
     }

@@ -6,6 +6,7 @@
 | second SIGINT | KeyboardInterrupt now | | noted |
 | third SIGINT | restore the terminal, leave with 130 | the same | the same |
 | SIGTERM | stop at the next tick, or by itself after half the grace time | StopRequested now | noted |
+| SIGHUP | as SIGTERM | | noted |
 | SIGUSR1 | stop at the next tick | StopRequested when the process ends | noted |
 """
 
@@ -23,7 +24,7 @@ from typing import Any, Final
 
 from ridgepole.errors import StopRequested
 
-EXIT_CODES: Final = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}
+EXIT_CODES: Final = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 75}
 
 _SHOW_CURSOR = b"\x1b[?25h\x1b[0m\x1b[?2026l\r\n"
 
@@ -73,7 +74,7 @@ class SignalGuard:
     """
 
     def __init__(self, grace_seconds: float = 25.0) -> None:
-        self.requested: StopRequested | None = None
+        self.requested: KeyboardInterrupt | None = None
         self.ticking = False
         self.interruptible = False
         self.cleaning = False
@@ -94,7 +95,8 @@ class SignalGuard:
         try:
             for name in EXIT_CODES:
                 number = getattr(signal, name)
-                self._previous[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup, or in the background of a shell
+                    self._previous[number] = signal.signal(number, self._handle)
             yield self
         finally:
             if self._timer is not None:
@@ -112,7 +114,7 @@ class SignalGuard:
         """Raises a stop that was due while the framework's own code ran.
 
         Raises:
-            StopRequested: If there is one.
+            KeyboardInterrupt: If there is one.
         """
         if self.overdue and self.requested is not None and not self.cleaning:
             raise self.requested
@@ -137,7 +139,9 @@ class SignalGuard:
                 self._leave()
         first = self.requested is None
         if first:
-            self.requested = StopRequested(name, EXIT_CODES[name])
+            # Plain for Ctrl-C: only that type makes a script that does not catch it exit with 130.
+            stop = StopRequested(name, EXIT_CODES[name])
+            self.requested = KeyboardInterrupt() if number == signal.SIGINT else stop
             self._chain(number, frame)
         if self.cleaning:
             if number == signal.SIGINT:
@@ -179,7 +183,7 @@ class SignalGuard:
 
     def _handle_in_child(self, number: int) -> None:
         """A forked worker dies of SIGTERM as it would without us, and lets the parent deal with Ctrl-C."""
-        if number == signal.SIGTERM:
+        if number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

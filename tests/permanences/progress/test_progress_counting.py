@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -207,11 +208,16 @@ def test_values_are_merged_and_the_last_ones_stay(manager: ProgressManager) -> N
 def test_values_on_a_device_are_read_seldom_and_not_kept(manager: ProgressManager) -> None:
     reads: list[float] = []
     bar = manager.track(range(10_000), "train")
+    alive: weakref.WeakSet[Scalar] = weakref.WeakSet()
     for item in bar:
-        bar.set(loss=Scalar(item, reads))
+        value = Scalar(item, reads)
+        alive.add(value)
+        bar.set(loss=value)
+    del value
     assert len(reads) < 100, "each read waits for the device"
     assert reads[-1] == 9999, "the last value is the one that stays"
-    assert not [kept for kept in gc.get_objects() if isinstance(kept, Scalar)]
+    gc.collect()
+    assert not list(alive)
 
 
 def test_a_value_that_cannot_be_shown_does_not_stop_the_loop(manager: ProgressManager) -> None:
