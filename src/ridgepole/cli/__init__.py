@@ -53,6 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
     diff.add_argument("a", metavar="A", help=_RUN_HELP)
     diff.add_argument("b", metavar="B", help=_RUN_HELP)
 
+    export = verbs.add_parser("export", parents=[root, common], help="replay a run into another backend or a table")
+    export.add_argument("run", metavar="RUN", help=_RUN_HELP)
+    export.add_argument("--to", choices=["tensorboard", "wandb", "csv", "parquet"], required=True, help="where to")
+    export.add_argument("--out", metavar="DIR", help="the directory to write; export/<to> inside the run by default")
+
     verbs.add_parser("doctor", parents=[as_json, common], help="what is installed, what is missing, how to get it")
     return parser
 

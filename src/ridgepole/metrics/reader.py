@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ridgepole import rundir
 from ridgepole.errors import MissingExtraError, RunDirError
 from ridgepole.metrics.segments import abandoned_segments
+from ridgepole.metrics.uniform import WORDS, UniformReader
 
 if TYPE_CHECKING:
     import polars as pl
 
-CHUNK = 256 << 10  # bytes parsed at a time: larger ones cost more, in the collector's passes over living objects
+CHUNK = 1 << 20  # bytes read at a time
+PARSED = 256 << 10  # bytes parsed into objects at a time: more cost more, in the collector's passes over what lives
 COLUMNS = ("seq", "time", "step", "name", "value", "text", "pattern", "stage", "split")
-WORDS = ("pattern", "stage", "split")
 
 _Columns = tuple[list[Any], ...]
 
@@ -85,7 +87,7 @@ def load_metrics(path: str | Path, raw: bool = False) -> MetricsTable:
     parser = _Parser()
     frames = [pl.DataFrame(schema=_schema())]
     for file in files:
-        frames += [_frame(columns) for columns in parser.parse(file)]
+        frames += parser.parse(file)
     frame = pl.concat(frames, rechunk=False)
     if not frame["seq"].is_sorted():
         frame = frame.sort("seq", maintain_order=True)
@@ -145,17 +147,31 @@ class _Parser:
         from ridgepole.metrics.codec import decode
 
         self._decode: Callable[[bytes], dict[str, Any]] = decode
+        self._uniform = UniformReader()
         self.records = self.bad = self.torn = 0
 
-    def parse(self, path: Path) -> Iterator[_Columns]:
+    def parse(self, path: Path) -> Iterator[pl.DataFrame]:
         for chunk, whole in read_chunks(path):
             if not whole:
                 self.torn += 1
-                continue
-            columns = _plain_columns(chunk) or self._columns(chunk)
+            elif (read := self._uniform.read(chunk)) is not None:
+                self.records += read[1]
+                yield read[0]
+            else:
+                yield from self._parse_each(chunk)
+
+    def _parse_each(self, chunk: bytes) -> Iterator[pl.DataFrame]:
+        """The records of a chunk whose lines differ."""
+        names: set[str] = set()
+        words: set[str] = set()
+        for piece, _ in _pieces(io.BytesIO(chunk), PARSED):
+            columns = _plain_columns(piece) or self._columns(piece)
             self.records += len(columns[0])
             if columns[0]:
-                yield columns
+                names.update(columns[4])
+                words.update(kind for kind, column in zip(WORDS, columns[7:], strict=True) if column)
+                yield _frame(columns)
+        self._uniform.learn(names, words)
 
     def _columns(self, chunk: bytes) -> _Columns:
         """The records of a chunk, line by line; what is none is counted."""
@@ -209,15 +225,19 @@ def read_chunks(path: Path, size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:
     Yields:
         A piece that ends in a line break and True; at the end, what follows the last line break and False.
     """
-    rest: list[bytes] = []
     with path.open("rb") as file:
-        while block := file.read(size):
-            cut = block.rfind(b"\n") + 1
-            if not cut:
-                rest.append(block)
-                continue
-            yield b"".join((*rest, block[:cut])), True
-            rest = [block[cut:]] if cut < len(block) else []
+        yield from _pieces(file, size)
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bool]]:
+    rest: list[bytes] = []
+    while block := file.read(size):
+        cut = block.rfind(b"\n") + 1
+        if not cut:
+            rest.append(block)
+            continue
+        yield b"".join((*rest, block[:cut])), True
+        rest = [block[cut:]] if cut < len(block) else []
     if rest:
         yield b"".join(rest), False
 

@@ -12,9 +12,24 @@ from typing import Any
 
 from ridgepole.errors import MissingExtraError
 
+
+class Pending:
+    """A value that is not there yet; see `ridgepole.metrics.pending`."""
+
+    __slots__ = ()
+
+    def has_arrived(self) -> bool:
+        """Whether `value` would not wait."""
+        raise NotImplementedError
+
+    def value(self, name: str) -> Value:
+        """The value, once it is there; `name` is the metric's, for errors."""
+        raise NotImplementedError
+
+
 Scalar = float | int | bool | str
-Value = Scalar | list[float | int | bool] | dict[str, Any]
-"""A flattened value: a scalar, a small sequence of numbers, or the summary of a large array."""
+Value = Scalar | list[float | int | bool] | dict[str, Any] | Pending
+"""A flattened value: a scalar, a small sequence of numbers, the summary of a large array, or one still to arrive."""
 
 PLAIN = frozenset((float, int, bool, str))
 MAX_INLINE = 32
@@ -100,6 +115,8 @@ def plain_value(name: str, value: Any) -> Value:
         return _from_array(name, value, shape)
     if isinstance(value, list | tuple):
         return _from_sequence(name, value)
+    if isinstance(value, Pending):
+        return value
     return _plain_scalar(name, value)
 
 
@@ -125,6 +142,10 @@ def _plain_scalar(name: str, value: Any) -> Scalar:
 
 def _from_array(name: str, value: Any, shape: tuple[Any, ...]) -> Value:
     try:
+        if getattr(value, "is_cuda", False) is True:
+            from ridgepole.metrics.pending import Landing
+
+            return Landing(value)
         if not shape:
             item = value.item()
         elif len(shape) == 1 and shape[0] <= MAX_INLINE:
@@ -152,7 +173,9 @@ def _from_sequence(name: str, items: Sequence[Any]) -> Value:
     plain: list[float | int | bool] = []
     for index, item in enumerate(items):
         scalar = item if type(item) is float else plain_value(f"{name}[{index}]", item)
-        if isinstance(scalar, str | list | dict):
+        if isinstance(scalar, Pending):
+            scalar = scalar.value(f"{name}[{index}]")  # rare: a list of GPU scalars is waited for
+        if not isinstance(scalar, float | int):
             raise TypeError(f"metric {name!r} is a sequence with a {type(item).__name__} in it; only numbers can be")
         plain.append(scalar)
     return plain

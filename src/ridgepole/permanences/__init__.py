@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ridgepole.permanences.loggers.basic import BasicLogger as BasicLogger
     from ridgepole.permanences.loggers.group import LoggerGroup as LoggerGroup
     from ridgepole.permanences.loggers.group import NullLogger as NullLogger
+    from ridgepole.permanences.loggers.tensorboard import TensorBoardLogger as TensorBoardLogger
+    from ridgepole.permanences.loggers.wandb import WandBLogger as WandBLogger
     from ridgepole.permanences.progress import NullProgressManager as NullProgressManager
     from ridgepole.permanences.progress import ProgressManager as ProgressManager
 
@@ -22,6 +24,8 @@ _HOMES = {
     "BasicLogger": "ridgepole.permanences.loggers.basic",
     "LoggerGroup": "ridgepole.permanences.loggers.group",
     "NullLogger": "ridgepole.permanences.loggers.group",
+    "WandBLogger": "ridgepole.permanences.loggers.wandb",
+    "TensorBoardLogger": "ridgepole.permanences.loggers.tensorboard",
     "ProgressManager": "ridgepole.permanences.progress",
     "NullProgressManager": "ridgepole.permanences.progress",
 }
@@ -35,6 +39,8 @@ __all__ = [
     "NullProgressManager",
     "Permanence",
     "ProgressManager",
+    "TensorBoardLogger",
+    "WandBLogger",
 ]
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from ridgepole.errors import MissingExtraError
 from ridgepole.metrics.patterns import ConfusionMatrixFigurePattern, CurveFigurePattern
+from ridgepole.metrics.pending import arrived, is_pending
 from ridgepole.metrics.steps import Metrics, Resolved, StepCounter, plan
 from ridgepole.permanence import Permanence
+from ridgepole.permanences.loggers.mediacalls import MediaCalls
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from ridgepole.permanences.loggers.figures.graph import Graph
     from ridgepole.permanences.loggers.figures.render import Rendered
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 SWEEP_ENGINES = "ridgepole.sweeps"
@@ -34,15 +39,22 @@ class LoggerSlot:
         lock: Guards the steps where the backend has no lock of its own.
         log: Where `debug` to `error` go; None before the first message.
         dropped: How many records and figures were lost to failures that did not stop the run.
+        settle: What is called before the logger flushes, checkpoints or cleans up: a group hands out what it holds.
     """
 
-    __slots__ = ("dropped", "lock", "log", "steps")
+    __slots__ = ("dropped", "lock", "log", "settle", "steps")
 
     def __init__(self, global_step: int = 0, last_step: int = 0) -> None:
         self.steps = StepCounter(global_step, last_step)
         self.lock = threading.RLock()
         self.log: logging.Logger | None = None
         self.dropped = 0
+        self.settle: list[weakref.WeakMethod[Callable[[], None]]] = []
+
+    def count_dropped(self) -> None:
+        """Counts one that was lost."""
+        with self.lock:
+            self.dropped += 1
 
     def __reduce__(self) -> tuple[type[LoggerSlot], tuple[int, int]]:
         # A copy, or a twin in another process, goes on from the same step with a lock and messages of its own.
@@ -57,7 +69,27 @@ def slot_of(logger: BaseLoggerManager) -> LoggerSlot:
         return logger.__dict__.setdefault("_ridgepole_logger", LoggerSlot())  # type: ignore[no-any-return]
 
 
-class BaseLoggerManager(Permanence):
+def _settles(hook: Callable[P, T]) -> Callable[P, T]:
+    """Wraps a `flush`, `checkpoint` or `cleanup`, so that nothing that is on its way to the logger comes too late."""
+
+    @functools.wraps(hook)
+    def settled(*args: P.args, **kwargs: P.kwargs) -> T:
+        self = args[0]
+        assert isinstance(self, BaseLoggerManager)
+        try:
+            for reference in slot_of(self).settle:
+                settle = reference()
+                if settle is not None:
+                    settle()
+        finally:
+            result = hook(*args, **kwargs)
+        return result
+
+    settled.__ridgepole_settles__ = True  # type: ignore[attr-defined]
+    return settled
+
+
+class BaseLoggerManager(MediaCalls, Permanence):
     """Common interface of all logging backends.
 
     A backend writes `log_metrics`, `log_figure` and `cleanup`. It calls `self.resolve(metrics, step)` to have what it
@@ -84,6 +116,13 @@ class BaseLoggerManager(Permanence):
 
     ranks: ClassVar[Literal["all", "zero"]] = "zero"
     strict: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("flush", "checkpoint", "cleanup"):
+            hook = getattr(cls, name)  # through the MRO: a mixin's hook counts too
+            if not getattr(hook, "__ridgepole_settles__", False):
+                setattr(cls, name, _settles(hook))
 
     # -- metrics -----------------------------------------------------------------------------------------------------
 
@@ -119,7 +158,9 @@ class BaseLoggerManager(Permanence):
         slot = slot_of(self)
         with slot.lock:
             made = plan(metrics, step, slot.steps)
-            resolved = metrics if isinstance(metrics, Resolved) else Resolved(made)
+            if is_pending(made):
+                made = arrived(made)  # a backend by itself knows plain values alone, and waits for a GPU
+            resolved = metrics if isinstance(metrics, Resolved) and made is metrics.plan else Resolved(made)
             slot.steps.adopt(made)
         return resolved
 
@@ -175,6 +216,22 @@ class BaseLoggerManager(Permanence):
         from ridgepole.permanences.loggers.figures.render import prepare
 
         return self._drawn(name, prepare(figure))
+
+    def _draw_then(self, name: str, figure: Any, deliver: Callable[[Rendered], object]) -> bool:
+        """Draws a figure, and gives it to `deliver`; a failure to draw is reported and counted. Wrong types are errors.
+
+        A logger that draws elsewhere overrides this, and may call `deliver` later, on another thread.
+
+        Returns:
+            Whether it was delivered, or has failed, already.
+        """
+        rendered = self._draw(name, figure)
+        if rendered is not None:
+            deliver(rendered)
+        return True
+
+    def _drain_figures(self) -> None:
+        """Returns once nothing that `_draw_then` was given is still to be drawn."""
 
     def _drawn(self, name: str, drawing: Callable[[], T]) -> T | None:
         try:

@@ -8,23 +8,26 @@ import fnmatch
 import logging
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
 from ridgepole.errors import LogWriteError, MissingExtraError, RunDirError, join_errors
 from ridgepole.metrics.patterns import CurveFigurePattern
-from ridgepole.metrics.steps import Metrics, Resolved
+from ridgepole.metrics.steps import Metrics, Resolved, checked_step
+from ridgepole.metrics.values import Scalar
 from ridgepole.permanence import State, run_of, state_of
 from ridgepole.permanences.loggers.base import BaseLoggerManager, LoggerSlot, slot_of
 from ridgepole.permanences.loggers.figures.graph import Graph
 from ridgepole.permanences.loggers.figures.names import checked_name
+from ridgepole.permanences.loggers.figures.pending import FigureQueue
 from ridgepole.permanences.loggers.figures.render import Rendered
 from ridgepole.permanences.loggers.figures.render import close as close_figure
 from ridgepole.permanences.loggers.journal import Journal
 from ridgepole.permanences.loggers.media import MediaStore
 from ridgepole.permanences.loggers.messages import FileHandler, checked_level, checked_theme, detach, make_log
+from ridgepole.permanences.loggers.payloads import AnnotatedImage, Histogram, Table
 
 MIN_FREE = 1 << 20  # bytes; with less than this the first figure fails
 DEFAULT_DIR = "logs"
@@ -79,12 +82,15 @@ class BasicLogger(BaseLoggerManager):
         self._theme = dict(theme) if theme else None
         self._journal: Journal | None = None
         self._media: MediaStore | None = None
+        self._figures: FigureQueue | None = None
         self._finalizer: weakref.finalize[..., BasicLogger] | None = None
         self._block: tuple[int, int] | None = None  # of a copy: the sequence numbers that it was given
 
     def __getstate__(self) -> dict[str, Any]:
         block = self._journal.reserve() if self._journal is not None else None
-        return self.__dict__ | {"_journal": None, "_media": None, "_finalizer": None, "_block": block}
+        return self.__dict__ | {
+            "_journal": None, "_media": None, "_figures": None, "_finalizer": None, "_block": block,
+        }  # fmt: skip
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -109,7 +115,9 @@ class BasicLogger(BaseLoggerManager):
             raise RunDirError(f"can't log to {self.log_dir}: {error.strerror or error} ({error.filename})") from error
         self._media = MediaStore(directory, journal)
         # For a logger that nobody cleans up: its files are closed, and the directory free, as soon as it is gone.
-        self._finalizer = weakref.finalize(self, _abandon, journal, slot_of(self))
+        slot = slot_of(self)
+        self._figures = FigureQueue(log, slot.count_dropped)
+        self._finalizer = weakref.finalize(self, _abandon, journal, slot, self._figures)
         self._journal = journal
 
     def _check_directory(self, directory: Path) -> None:
@@ -151,13 +159,14 @@ class BasicLogger(BaseLoggerManager):
         Raises:
             LogWriteError: If what was logged did not reach the disk; the files are closed all the same.
         """
-        journal, media, self._journal, self._media = self._journal, self._media, None, None
+        journal, media, figures = self._journal, self._media, self._figures
+        self._journal = self._media = self._figures = None
         if self._finalizer is not None:
             self._finalizer.detach()
         errors: list[BaseException] = []
-        if journal is not None and media is not None:
-            dropped = slot_of(self).dropped
-            for close_down in (journal.sync, media.sync, lambda: journal.write_summary(dropped)):
+        if journal is not None and media is not None and figures is not None:
+            summarize = lambda: journal.write_summary(slot_of(self).dropped)  # noqa: E731 - once the others are done
+            for close_down in (figures.close, journal.sync, media.sync, summarize):
                 try:
                     close_down()
                 except Exception as error:  # noqa: BLE001 - the next one must have its turn
@@ -221,25 +230,33 @@ class BasicLogger(BaseLoggerManager):
         return slot_of(self).steps.global_step
 
     def flush(self, durable: bool = False) -> None:
-        """Metrics are with the operating system at once; with `durable` this waits until they are on the disk.
+        """Has the figures drawn that wait for it; metrics are with the operating system at once.
+
+        Those from a GPU are as soon as it has come to them; this waits for that, 30 seconds at most.
 
         Args:
-            durable: Whether to wait for the disk.
+            durable: Whether to wait until all of it is on the disk.
 
         Raises:
-            LogWriteError: If the disk reports a failure, of this or of a periodic sync before it.
+            LogWriteError: If the disk reports a failure, of this or of a periodic sync before it, or a figure could
+                not be written.
         """
         journal, media = self._journal, self._media
+        self._drain_figures()
+        if journal is not None:
+            journal.drain()
         if durable and journal is not None and media is not None:
             journal.sync()
             media.sync()
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` holds, as of now."""
-        return self._opened().describe(slot_of(self).dropped)
+        journal = self._opened()
+        journal.drain()
+        return journal.describe(slot_of(self).dropped)
 
     def _history(self, pattern: CurveFigurePattern) -> Mapping[str, tuple[Any, Any]]:
-        self._opened()
+        self._opened().drain()
         try:
             import polars as pl
         except ImportError as error:
@@ -262,7 +279,9 @@ class BasicLogger(BaseLoggerManager):
     def log_figure(self, name: str, figure: Any, *, step: int | None = None, close: bool = True) -> None:
         """Draws a figure to `figures/` and notes it in `media.jsonl`.
 
-        A figure that can't be drawn is reported with `error` and counted, and does not stop the run.
+        A figure that can't be drawn is reported with `error` and counted, and does not stop the run. The first few
+        figures are drawn before this returns; in a longer run a process of its own draws them, from what the figure is
+        when this is called. `flush`, `checkpoint` and `cleanup` wait for it.
 
         Args:
             name: Any text; it is stored as it is, and only a readable part of it is used for the file.
@@ -274,17 +293,25 @@ class BasicLogger(BaseLoggerManager):
         Raises:
             TypeError: If the name is no text, or the figure of an unknown type.
             ValueError: If an array has a shape that is no image.
-            LogWriteError: If the file can't be written.
+            LogWriteError: If the file, or that of a figure before, can't be written.
         """
         checked_name(name)
-        self._opened()
+        at = checked_step(step)
+        store, at = self._store(), self.last_step if at is None else at
         try:
-            rendered = self._draw(name, figure)
-            if rendered is not None:
-                self.log_rendered(name, rendered, step=step)
+            self._draw_then(name, figure, lambda rendered: store.save(name, rendered, at))
         finally:
             if close:
                 close_figure(figure)
+
+    def _draw_then(self, name: str, figure: Any, deliver: Callable[[Rendered], object]) -> bool:
+        self._opened()
+        assert self._figures is not None
+        return self._figures.add(name, figure, deliver)
+
+    def _drain_figures(self) -> None:
+        if self._figures is not None:
+            self._figures.drain()
 
     def log_rendered(self, name: str, rendered: Rendered, *, step: int | None = None) -> None:
         """Writes a figure that was drawn already; arguments and errors as in `log_figure`."""
@@ -294,10 +321,9 @@ class BasicLogger(BaseLoggerManager):
     def log_seaborn_graph(self, name: str, data: Any, x: Any = None, y: Any = None, kind: str = "line") -> None:
         """As in `BaseLoggerManager.log_seaborn_graph`; the whole data is kept in a parquet file beside the picture."""
         checked_name(name)
-        graph = self._build_graph(name, data, x, y, kind)
-        rendered = None if graph is None else self._draw(name, graph.figure)
-        if graph is not None and rendered is not None:
-            self._log_graph(name, rendered, graph, self.last_step)
+        graph, at = self._build_graph(name, data, x, y, kind), self.last_step
+        if graph is not None:
+            self._draw_then(name, graph.figure, lambda rendered: self._log_graph(name, rendered, graph, at))
 
     def _log_graph(self, name: str, rendered: Rendered, graph: Graph, step: int) -> None:
         def write(path: Path) -> bool:
@@ -312,6 +338,23 @@ class BasicLogger(BaseLoggerManager):
 
         extra = {"rows": graph.table.rows, "drawn": graph.drawn}
         self._store().save(name, rendered, step, data=write, extra=extra)
+
+    # -- further media -----------------------------------------------------------------------------------------------
+
+    def _log_image(self, name: str, image: AnnotatedImage, step: int) -> None:
+        self._store().save_image(name, image, step)
+
+    def _log_table(self, name: str, table: Table, step: int) -> None:
+        self._store().save_table(name, table, step)
+
+    def _log_histogram(self, name: str, histogram: Histogram, step: int) -> None:
+        self._store().save_histogram(name, histogram, step)
+
+    def _log_text(self, name: str, text: str, step: int) -> None:
+        self._store().save_text(name, text, step)
+
+    def _log_hparams(self, params: dict[str, Scalar | None], metrics: dict[str, float]) -> None:
+        self._store().save_hparams(params, metrics)
 
     def _store(self) -> MediaStore:
         self._opened()
@@ -334,8 +377,12 @@ class BasicLogger(BaseLoggerManager):
         return slot.log
 
 
-def _abandon(journal: Journal, slot: LoggerSlot) -> None:
-    """Closes the journal of a logger that nobody cleaned up."""
+def _abandon(journal: Journal, slot: LoggerSlot, figures: FigureQueue) -> None:
+    """Closes the journal of a logger that nobody cleaned up, once its figures are drawn."""
+    with contextlib.suppress(Exception):
+        figures.close()
+    with contextlib.suppress(LogWriteError):
+        journal.drain()
     with contextlib.suppress(LogWriteError):
         journal.write_summary(slot.dropped)
     journal.close()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.metrics.patterns import CurveFigurePattern
-from ridgepole.metrics.steps import Metrics, Resolved
+from ridgepole.metrics.pending import arrived, has_arrived, is_pending
+from ridgepole.metrics.steps import Metrics, Resolved, checked_step
+from ridgepole.metrics.values import Scalar
 from ridgepole.permanences.loggers.base import BaseLoggerManager, slot_of
+from ridgepole.permanences.loggers.payloads import AnnotatedImage, Histogram, Table
 
 if TYPE_CHECKING:
     from ridgepole.permanences.loggers.figures.render import Rendered
@@ -40,6 +46,26 @@ class NullLogger(BaseLoggerManager):
 
     def log_metric_figure(self, pattern: Any, targets: Any = None, predictions: Any = None) -> None:
         """Drops the figure without building it."""
+
+    def log_image(
+        self,
+        name: str,
+        image: Any,
+        *,
+        masks: Mapping[str, Any] | None = None,
+        boxes: Mapping[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Drops the image without looking at it."""
+
+    def log_table(self, name: str, data: Any, *, columns: Sequence[str] | None = None, step: int | None = None) -> None:
+        """Drops the table without looking at it."""
+
+    def log_histogram(self, name: str, values: Any, *, bins: int = 64, step: int | None = None) -> None:
+        """Drops the values without counting them."""
+
+    def _log_image(self, name: str, image: AnnotatedImage, step: int) -> None:
+        """Drops the image without drawing it."""
 
     def cleanup(self) -> None:
         """Has nothing to release."""
@@ -72,6 +98,30 @@ class _Sink:
     dropped: int = 0
 
 
+class _Drawn:
+    """A drawn figure on its way to the members.
+
+    Attributes:
+        rendered: The drawn figure.
+        only_bytes: Whether those that take the figure itself have it already.
+    """
+
+    __slots__ = ("_give", "only_bytes", "rendered")
+
+    def __init__(self, give: Callable[[BaseLoggerManager, Rendered], None]) -> None:
+        self._give = give
+        self.only_bytes = False
+        self.rendered: Rendered | None = None
+
+    def __call__(self, logger: BaseLoggerManager) -> None:
+        assert self.rendered is not None
+        self._give(logger, self.rendered)
+
+
+def _takes_drawn(logger: BaseLoggerManager) -> bool:
+    return type(logger).log_rendered is not BaseLoggerManager.log_rendered
+
+
 class LoggerGroup(BaseLoggerManager):
     """A view over all loggers of a run, itself never initialised or cleaned up: its members are, by their owner.
 
@@ -98,6 +148,12 @@ class LoggerGroup(BaseLoggerManager):
         self._others = [_Sink(logger) for logger in self.loggers if logger is not self._lead]
         self._lead_sink = _Sink(self._lead)
         takes_step = "step" in inspect.signature(self._lead.log_metrics).parameters
+        self._handing = threading.RLock()
+        self._ready: deque[_Drawn] = deque()
+        self._late: deque[Resolved] = deque()
+        for logger in self.loggers:
+            slot = slot_of(logger)
+            slot.settle = [*(known for known in slot.settle if known() is not None), weakref.WeakMethod(self._settle)]
         self._alone = self._lead if takes_step and self._lead.strict and not self._others else None
 
     def initialize(self) -> None:
@@ -115,7 +171,8 @@ class LoggerGroup(BaseLoggerManager):
         self._each(lambda logger: logger.checkpoint())
 
     def flush(self, durable: bool = False) -> None:
-        """Flushes every member; errors of the strict ones are raised."""
+        """Flushes every member, figures that are still being drawn included; errors of the strict ones are raised."""
+        self._settle()
         self._each(lambda logger: logger.flush(durable))
 
     def get_state(self) -> dict[str, Any]:
@@ -142,6 +199,8 @@ class LoggerGroup(BaseLoggerManager):
         if self._alone is not None:
             self._alone.log_metrics(metrics, step=step)
             return
+        if self._ready or self._late:
+            self._hand_out()
         self._log_resolved(metrics, step)
 
     def _log_resolved(self, metrics: Metrics, step: int | None) -> Resolved:
@@ -151,9 +210,21 @@ class LoggerGroup(BaseLoggerManager):
         else:
             resolved = lead.resolve(metrics, step)
             self._try(self._lead_sink, lambda logger: logger.log_metrics(resolved))
+        if self._others and (self._late or is_pending(resolved.plan)):
+            self._late.append(resolved)  # behind those that still wait for a GPU, so that the order stays
+            return resolved
         for sink in self._others:
             self._try(sink, lambda logger: logger.log_metrics(resolved))
         return resolved
+
+    def _hand_out_late(self, wait: bool) -> None:
+        """Gives the other members records whose values have arrived from a GPU meanwhile; or waits for all."""
+        while self._late and (wait or has_arrived(self._late[0].plan)):
+            resolved = self._late.popleft()
+            if is_pending(resolved.plan):
+                resolved = Resolved(arrived(resolved.plan))
+            for sink in self._others:
+                self._try(sink, lambda logger: logger.log_metrics(resolved))  # noqa: B023 - called at once
 
     def resolve(self, metrics: Metrics, step: int | None = None) -> Resolved:
         """Resolves with the leading member; see `BaseLoggerManager.resolve`."""
@@ -190,13 +261,55 @@ class LoggerGroup(BaseLoggerManager):
         from ridgepole.permanences.loggers.figures.render import close as close_figure
 
         checked_name(name)
+        at = checked_step(step)
+        at = self.last_step if at is None else at
         try:
-            rendered = self._draw(name, figure)
-            if rendered is not None:
-                self.log_rendered(name, rendered, step=step)
+            self._log_drawn(
+                name,
+                figure,
+                lambda logger, rendered: logger.log_rendered(name, rendered, step=at),
+            )
         finally:
             if close:
                 close_figure(figure)
+
+    def _log_drawn(self, name: str, figure: Any, give: Callable[[BaseLoggerManager, Rendered], None]) -> None:
+        """Draws a figure, and gives it to every member: the local record as soon as it is drawn, the others from here.
+
+        A member that takes no drawn figures is given the figure itself, while it is what it was.
+        """
+        drawn = _Drawn(give)
+
+        def deliver(rendered: Rendered) -> None:
+            self._try(self._lead_sink, lambda logger: give(logger, rendered))
+            drawn.rendered = rendered
+            self._ready.append(drawn)
+
+        with self._handing:
+            if not self._lead._draw_then(name, figure, deliver):  # noqa: SLF001 - as above
+                drawn.only_bytes = True
+                for sink in self._others:
+                    if not _takes_drawn(sink.logger):
+                        self._try(sink, lambda logger: logger.log_figure(name, figure))
+        self._hand_out()
+
+    def _hand_out(self, wait: bool = False) -> None:
+        """Gives the other members what has become ready meanwhile, on a thread that they expect."""
+        with self._handing:
+            self._hand_out_late(wait)
+            while self._ready:
+                drawn = self._ready.popleft()
+                for sink in self._others:
+                    if not drawn.only_bytes or _takes_drawn(sink.logger):
+                        self._try(sink, drawn)
+
+    def _settle(self) -> None:
+        """Returns once everything that was logged has reached every member."""
+        with self._handing:
+            try:
+                self._lead._drain_figures()  # noqa: SLF001 - as above
+            finally:
+                self._hand_out(wait=True)
 
     def log_rendered(self, name: str, rendered: Rendered, *, step: int | None = None) -> None:
         """Gives a drawn figure to every member."""
@@ -208,12 +321,31 @@ class LoggerGroup(BaseLoggerManager):
         from ridgepole.permanences.loggers.figures.names import checked_name
 
         checked_name(name)
-        graph = self._build_graph(name, data, x, y, kind)
-        rendered = None if graph is None else self._draw(name, graph.figure)
-        if graph is None or rendered is None:
-            return
-        at = self.last_step
-        self._each(lambda logger: logger._log_graph(name, rendered, graph, at))  # noqa: SLF001 - as above
+        graph, at = self._build_graph(name, data, x, y, kind), self.last_step
+        if graph is not None:
+            self._log_drawn(
+                name,
+                graph.figure,
+                lambda logger, rendered: logger._log_graph(name, rendered, graph, at),  # noqa: SLF001 - as above
+            )
+
+    # -- further media: brought into their form once, by the methods of the interface ---------------------------------
+
+    def _log_image(self, name: str, image: AnnotatedImage, step: int) -> None:
+        self._each(lambda logger: logger._log_image(name, image, step))  # noqa: SLF001 - as above
+
+    def _log_table(self, name: str, table: Table, step: int) -> None:
+        self._each(lambda logger: logger._log_table(name, table, step))  # noqa: SLF001 - as above
+
+    def _log_histogram(self, name: str, histogram: Histogram, step: int) -> None:
+        self._each(lambda logger: logger._log_histogram(name, histogram, step))  # noqa: SLF001 - as above
+
+    def _log_text(self, name: str, text: str, step: int) -> None:
+        self._each(lambda logger: logger._log_text(name, text, step))  # noqa: SLF001 - as above
+
+    def _log_hparams(self, params: dict[str, Scalar | None], metrics: dict[str, float]) -> None:
+        # A copy for each: a member may keep what it is given, and another may change it.
+        self._each(lambda logger: logger._log_hparams(dict(params), dict(metrics)))  # noqa: SLF001 - as above
 
     # -- messages ----------------------------------------------------------------------------------------------------
 

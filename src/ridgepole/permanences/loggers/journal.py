@@ -15,11 +15,13 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.errors import LifecycleError, LogWriteError
 from ridgepole.metrics.codec import NEWLINE, dumps, encode, encode_line
+from ridgepole.metrics.pending import is_pending
 from ridgepole.metrics.steps import MAX_STEP, Metrics, Plan, StepCounter, plan
 from ridgepole.metrics.summary import SUMMARY_FORMAT, Summary
 from ridgepole.metrics.values import PLAIN, flatten
 from ridgepole.permanences.loggers.appendfile import AppendFile, sync_copy
 from ridgepole.permanences.loggers.catchup import catch_up
+from ridgepole.permanences.loggers.late import LateRecords
 from ridgepole.permanences.loggers.ownership import DirectoryLock
 
 SYNC_SECONDS = 5.0
@@ -53,6 +55,7 @@ class Journal:
         "_fd",
         "_file",
         "_gone",
+        "_late",
         "_lock",
         "_log",
         "_owner",
@@ -99,6 +102,7 @@ class Journal:
         self._armed = self._gone = self._closed = False
         self._timer: threading.Timer | None = None
         self._sync_error: OSError | None = None
+        self._late: LateRecords | None = None
         if block is None:
             self._owner = DirectoryLock(path.parent)
             self._open(path)
@@ -169,20 +173,57 @@ class Journal:
             if self._attention:
                 self._attend()
             made = plan(metrics, step, self.steps)
-            count = len(made.rows)
-            if count:
-                line = encode(made.rows, self._seq, time())
-                self._seq += count
+            if made.rows:
                 try:
-                    written = _write(self._fd, line)
-                    if written != len(line):
-                        self._finish(line, written)
-                except OSError as error:
-                    raise self._failed(error, count) from error.__cause__ or error
-                for row in made.rows:
-                    self.summary.update(row.metrics, row.step)
+                    line = encode(made.rows, self._seq, time())
+                except TypeError:  # JSON has no form for a value that is still on a GPU, which costs the others no look
+                    if not is_pending(made):
+                        raise
+                    self._write_late(made)
+                else:
+                    self._write_rows(made, line)
             self.steps.adopt(made)
             return made
+
+    def _write_rows(self, made: Plan, line: bytes) -> None:
+        count = len(made.rows)
+        self._seq += count
+        try:
+            written = _write(self._fd, line)
+            if written != len(line):
+                self._finish(line, written)
+        except OSError as error:
+            raise self._failed(error, count) from error.__cause__ or error
+        for row in made.rows:
+            self.summary.update(row.metrics, row.step)
+
+    def _write_late(self, made: Plan) -> None:
+        """Has a record written once its values are there; its step is that of the call, its number that of then."""
+        if self._late is None:
+            self._late = LateRecords(self._write_arrived)
+        self._late.add(made)
+
+    def _write_arrived(self, made: Plan) -> None:
+        with self._lock:
+            if self._attention:
+                self._attend()
+            self._write_rows(made, encode(made.rows, self._seq, time()))
+
+    def drain(self) -> None:
+        """Returns once records that wait for values of a GPU are with the operating system, too.
+
+        Raises:
+            LogWriteError: If one could not be written since the last call, or a value has not arrived in time.
+        """
+        late = self._late
+        if late is None:
+            return
+        try:
+            late.drain()
+        except LogWriteError:
+            raise
+        except Exception as error:
+            raise LogWriteError(None, f"values of a GPU could not be logged: {error}", str(self._path)) from error
 
     def _finish(self, line: bytes, written: int) -> None:
         assert self._file is not None
@@ -276,6 +317,7 @@ class Journal:
         Raises:
             LogWriteError: If it is not, or a periodic sync since the last call failed.
         """
+        self.drain()
         with self._lock:
             if self._file is None:
                 return
@@ -302,6 +344,10 @@ class Journal:
     def records(self) -> int:
         """How many lines the file holds."""
         return self._seq - self._unused
+
+    def locked(self) -> threading.RLock:
+        """The journal's lock, for the files beside it."""
+        return self._lock
 
     @contextlib.contextmanager
     def numbered(self) -> Iterator[int]:
@@ -349,6 +395,8 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file and gives the directory back; later records are refused."""
+        if self._late is not None:
+            self._late.close()
         with self._lock:
             self._closed = self._attention = True
             if self._timer is not None:
@@ -385,7 +433,7 @@ class Journal:
             self._file.close()
         if self._owner is not None:
             self._owner.release()
-        self._file, self._fd, self._owner, self._timer = None, -1, None, None
+        self._file, self._fd, self._owner, self._timer, self._late = None, -1, None, None, None
         self._armed, self._attention, self._gone = False, True, False
 
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ridgepole.permanences.loggers.figures.render import Rendered
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -81,8 +83,10 @@ class AnnotatedImage:
         pixels: Shape (height, width, 3), 8-bit unsigned.
         masks: Name of a layer, such as `"prediction"`, to its mask.
         boxes: Name of a layer to its boxes.
+        drawings: The image as `figures.overlay.drawn` drew it, for the next backend that asks; empty before the first.
     """
 
     pixels: NDArray[np.uint8]
     masks: Mapping[str, Mask] = field(default_factory=dict)
     boxes: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+    drawings: list[Rendered] = field(default_factory=list, init=False, repr=False, compare=False)

@@ -110,7 +110,8 @@ def _build(name: str, table: Table, kind: str, draw: Callable[..., Any], figure:
     _draw(draw, kind, shown, rows, axes, options)
     title = "".join(letter if letter.isprintable() else " " for letter in name)
     axes.set_title(title if len(title) <= 60 else title[:59] + "…", parse_math=False)
-    return Graph(figure, table, shown.rows)
+    # A copy, as the figure may be drawn, and the data written, when the user's arrays have changed.
+    return Graph(figure, table.copy(), shown.rows)
 
 
 def _draw(

@@ -10,21 +10,28 @@ MAX_SLUG = 80
 _OTHER = re.compile(r"[^A-Za-z0-9_]+")
 
 
-def checked_name(name: object) -> str:
-    """A figure's name as text that an index can hold.
+def checked_name(name: object, what: str = "a figure") -> str:
+    """The name of a figure, or of something else that is logged, as text that an index can hold.
+
+    Args:
+        name: The name.
+        what: What it is the name of, for the error.
+
+    Returns:
+        The name.
 
     Raises:
         TypeError: If it is no text, or has a lone surrogate in it.
         ValueError: If it is empty.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a figure's name must be a string, not {type(name).__name__}")
+        raise TypeError(f"the name of {what} must be a string, not {type(name).__name__}")
     if not name:
-        raise ValueError("a figure needs a name; this one is empty")
+        raise ValueError(f"the name of {what} is empty; give it one")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise TypeError(f"the figure's name {name!r} has a lone surrogate and can't be stored as text") from error
+        raise TypeError(f"the name {name!r} of {what} has a lone surrogate and can't be stored as text") from error
     return str.__str__(name)
 
 

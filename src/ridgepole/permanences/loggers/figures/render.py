@@ -52,19 +52,25 @@ def prepare(figure: Any) -> Callable[[], Rendered]:
         ValueError: If it is an array of another shape, or an empty one.
         MissingExtraError: If it needs a package that is not installed.
     """
-    if _is(figure, "matplotlib.figure", "Figure"):
-        return lambda: _draw_matplotlib(figure, figure)
-    if _is(figure, "PIL.Image", "Image"):
+    whole = matplotlib_figure(figure)
+    if whole is not None:
+        return lambda: _draw_matplotlib(whole, figure)
+    if is_instance(figure, "PIL.Image", "Image"):
         return lambda: _draw_pil(figure, figure)
-    if _is(figure, "plotly.basedatatypes", "BaseFigure"):
+    if is_instance(figure, "plotly.basedatatypes", "BaseFigure"):
         return lambda: _draw_plotly(figure)
-    inner = getattr(figure, "figure", None)
-    if _is(inner, "matplotlib.figure", "Figure"):
-        return lambda: _draw_matplotlib(inner, figure)
     if isinstance(getattr(figure, "shape", None), tuple):
-        pixels = to_pixels(figure)
-        return lambda: _draw_pixels(pixels, figure)
+        array = as_array(figure, "a figure")
+        return lambda: render_pixels(to_pixels(array), figure)
     raise TypeError(f"a {type(figure).__name__} can't be logged as a figure; give {ACCEPTED}")
+
+
+def matplotlib_figure(figure: Any) -> Any:
+    """The matplotlib figure that this is or has (Axes, a seaborn grid); None where there is none."""
+    for candidate in (figure, getattr(figure, "figure", None)):
+        if is_instance(candidate, "matplotlib.figure", "Figure"):
+            return candidate
+    return None
 
 
 def close(figure: Any) -> None:
@@ -72,13 +78,13 @@ def close(figure: Any) -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None:
         return
-    if not _is(figure, "matplotlib.figure", "Figure"):
-        figure = getattr(figure, "figure", None)
-    if _is(figure, "matplotlib.figure", "Figure"):
-        pyplot.close(figure)
+    whole = matplotlib_figure(figure)
+    if whole is not None:
+        pyplot.close(whole)
 
 
-def _is(value: object, module: str, name: str) -> bool:
+def is_instance(value: object, module: str, name: str) -> bool:
+    """Whether a value is of a class, which is not imported for that: what is one has its module loaded."""
     loaded = sys.modules.get(module)
     kind = getattr(loaded, name, None)
     return isinstance(kind, type) and isinstance(value, kind)
@@ -107,10 +113,19 @@ def _draw_pil(image: Any, source: Any) -> Rendered:
     return Rendered(buffer.getvalue(), ".png", image.width, image.height, source)
 
 
-def _draw_pixels(pixels: NDArray[np.uint8], source: Any) -> Rendered:
+def render_pixels(pixels: NDArray[Any], source: Any = None) -> Rendered:
+    """Pixels as a PNG.
+
+    Args:
+        pixels: (height, width) of 8 or 16 bits, or (height, width, 3 or 4) of 8.
+        source: What they were made from; the pixels themselves where left out.
+
+    Returns:
+        The PNG.
+    """
     from PIL import Image
 
-    return _draw_pil(Image.fromarray(pixels), source)
+    return _draw_pil(Image.fromarray(pixels), pixels if source is None else source)
 
 
 def _draw_plotly(figure: Any) -> Rendered:
@@ -124,17 +139,15 @@ def _draw_plotly(figure: Any) -> Rendered:
         return Rendered(data, ".png", image.width, image.height, figure)
 
 
-def to_pixels(array: Any) -> NDArray[np.uint8]:
-    """An array or tensor as pixels.
-
-    Whole numbers from 0 to 255 and floats from 0 to 1 keep their meaning; where any value lies outside, all are
-    stretched from the smallest to the largest. What is not finite becomes 0.
+def as_array(array: Any, what: str) -> NDArray[Any]:
+    """An array or tensor that is a picture, with its channels last; no copy where none is needed.
 
     Args:
         array: (height, width), (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels.
+        what: What it is called, for the error.
 
     Returns:
-        (height, width), or (height, width, 3 or 4).
+        (height, width), or (height, width, 3 or 4), of real numbers.
 
     Raises:
         ValueError: If it has another shape or nothing in it.
@@ -145,20 +158,44 @@ def to_pixels(array: Any) -> NDArray[np.uint8]:
         import numpy as np
         import PIL.Image  # noqa: F401 - asked for here, so that drawing does not fail later
     except ImportError as error:
-        raise MissingExtraError(error.name or "numpy", "plots", "an array as a figure") from error
+        raise MissingExtraError(error.name or "numpy", "plots", "a picture from an array") from error
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = array.float() if array.is_floating_point() else array
     pixels = np.asarray(array)
     if pixels.dtype.kind not in "fiub":
-        raise TypeError(f"an array of {pixels.dtype} can't be logged as a figure; it must hold real numbers")
+        raise TypeError(f"{what} is an array of {pixels.dtype}; it must hold real numbers")
     if pixels.ndim == 3 and pixels.shape[-1] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
         pixels = np.moveaxis(pixels, 0, -1)
     if not pixels.size or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (1, 3, 4)):
-        raise ValueError(f"an array of shape {pixels.shape} can't be logged as a figure; give {ACCEPTED}")
-    if pixels.ndim == 3 and pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    return np.ascontiguousarray(_to_bytes(pixels))
+        raise ValueError(
+            f"{what} is an array of shape {pixels.shape}, which is no picture; "
+            "give (height, width), or 1, 3 or 4 channels"
+        )
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+
+
+def to_pixels(array: Any, what: str = "a figure") -> NDArray[np.uint8]:
+    """An array or tensor as pixels.
+
+    Whole numbers from 0 to 255 and floats from 0 to 1 keep their meaning; where any value lies outside, all are
+    stretched from the smallest to the largest. What is not finite becomes 0.
+
+    Args:
+        array: As in `as_array`.
+        what: What it is called, for the error.
+
+    Returns:
+        (height, width), or (height, width, 3 or 4).
+
+    Raises:
+        ValueError: As `as_array`.
+        TypeError: As `as_array`.
+        MissingExtraError: As `as_array`.
+    """
+    import numpy as np
+
+    return np.ascontiguousarray(_to_bytes(as_array(array, what)))
 
 
 def _to_bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:

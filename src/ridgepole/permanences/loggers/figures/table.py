@@ -39,6 +39,10 @@ class Table:
         """The same table with those rows alone."""
         return Table({name: column[rows] for name, column in self.columns.items()}, self.x, self.y)
 
+    def copy(self) -> Table:
+        """The same table, in memory of its own."""
+        return Table({name: column.copy() for name, column in self.columns.items()}, self.x, self.y)
+
     def write(self, path: Path) -> None:
         """Writes the columns to a parquet file; needs polars."""
         try:

@@ -1,0 +1,236 @@
+"""What the tests of WandBLogger share: surroundings of their own, a reader of the client's files, a small server."""
+
+import json
+import os
+import struct
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ridgepole.permanence import current_run
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+BLOCK = 32768  # of the file format, which is LevelDB's log behind a header of 7 bytes
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """No account, no settings and no home of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """No process of the client outlives its test."""
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    for child in left:
+        child.kill()
+    assert not [child for child in left if "wandb" in child.name() or "python" in child.name()]
+
+
+class Context:
+    """A run as a permanence sees it; two of the same directory are two attempts."""
+
+    seed, attempt, step = 7, 1, 0
+
+    def __init__(self, run_dir, config):
+        self.run_dir, self.run_id, self.config = run_dir, run_dir.name, config
+
+
+@pytest.fixture
+def inside(tmp_path):
+    """Makes a logger as a run does."""
+
+    def make(cls, *args, config=None, **kwargs):
+        run_dir = tmp_path / "20261122-101500-7f3a91c2"
+        run_dir.mkdir(exist_ok=True)
+        token = current_run.set(Context(run_dir, config or {}))
+        try:
+            logger = cls(*args, **kwargs)
+            logger.get_state()  # the framework's slot remembers the run from now on
+            return logger
+        finally:
+            current_run.reset(token)
+
+    return make
+
+
+class Recorded:
+    """What a `.wandb` file holds."""
+
+    def __init__(self, directory):
+        (self.path,) = Path(directory).glob("*.wandb")
+        self.records = list(_records(self.path.read_bytes()))
+        self.kinds = Counter(record.WhichOneof("record_type") for record in self.records)
+
+    def of(self, kind):
+        return [getattr(record, kind) for record in self.records if record.WhichOneof("record_type") == kind]
+
+    @property
+    def rows(self):
+        """The history: one nested mapping a record."""
+        return [_nested(history.item) for history in self.of("history")]
+
+    def column(self, name):
+        return [row[name] for row in self.rows if name in row]
+
+    @property
+    def config(self):
+        return {key: value for record in [run.config for run in self.of("run")] + self.of("config")
+                for key, value in _nested(record.update).items()}  # fmt: skip
+
+    @property
+    def summary(self):
+        merged = {}
+        for record in self.of("summary"):
+            merged |= _nested(record.update)
+        return merged
+
+    @property
+    def messages(self):
+        return "".join(record.line for record in self.of("output_logger"))
+
+
+def _records(data):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    assert data[:4] == b":W&B", data[:16]
+    at, whole = 7, b""
+    while at + 7 <= len(data):
+        if BLOCK - at % BLOCK < 7:  # no header fits behind the last one of a block
+            at += BLOCK - at % BLOCK
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, at)
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def _nested(items):
+    out = {}
+    for item in items:
+        *path, last = item.nested_key or [item.key]
+        place = out
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = json.loads(item.value_json)
+    return out
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    return Recorded
+
+
+class Server(ThreadingHTTPServer):
+    """As much of a W&B server as the client needs. `mode` may change at any time: `ok`, `500`, or `hang`."""
+
+    daemon_threads = True
+
+    def __init__(self, mode):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.mode = mode
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.released = threading.Event()
+        self.paths, self.runs, self.streamed = [], [], []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.released.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """The client hangs up in the middle when it is killed."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.paths.append(self.path)
+        if self.server.mode == "hang":
+            self.server.released.wait(60)
+            self.close_connection = True
+            return
+        status, answer = 500, {"error": f"nobody knows {KEY}"}  # and the client shows such answers
+        if self.server.mode == "ok":
+            status, answer = 200, self.answer(body)
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST  # noqa: N815 - the stdlib's names
+
+    def answer(self, body):
+        if self.path.endswith("file_stream"):
+            files = json.loads(body).get("files") or {}
+            lines = files.get("wandb-history.jsonl", {}).get("content", [])
+            self.server.streamed += [json.loads(line) for line in lines]
+        if self.path != "/graphql":
+            return {}
+        query = json.loads(body)
+        given = query["variables"]
+        project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "tester"}}
+        if "RunResumeStatus" in query["query"]:
+            known = given["name"] in self.server.runs
+            bucket = {"id": "b", "name": given["name"], "summaryMetrics": "{}", "displayName": "x", "logLineCount": 0,
+                      "historyLineCount": 2, "eventsLineCount": 0, "historyTail": '["{\\"_step\\": 1}"]',
+                      "eventsTail": "[]", "config": "{}", "tags": [], "notes": "",
+                      "wandbConfig": '{"t": 1}'}  # fmt: skip
+            return {"data": {"model": project | {"bucket": bucket if known else None}}}
+        if "upsertBucket" in query["query"]:
+            self.server.runs.append(given.get("name"))
+            bucket = {"id": "b", "name": given.get("name"), "displayName": given.get("displayName"), "description": "",
+                      "config": None, "sweepName": None, "project": project, "historyLineCount": 0}  # fmt: skip
+            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
+        if "createRunFiles" in query["query"]:
+            files = [{"name": name, "uploadUrl": f"{self.server.url}/upload"} for name in given["files"]]
+            return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
+        return {"data": {}}
+
+    def log_message(self, *args):
+        """Says nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Starts a server and points the client to it, with a key."""
+    started = []
+
+    def start(mode="ok"):
+        started.append(Server(mode))
+        monkeypatch.setenv("WANDB_BASE_URL", started[-1].url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def key():
+    return KEY
