@@ -71,6 +71,11 @@ class RunContext(Protocol):
         """The step that `tick` counts."""
         ...
 
+    @property
+    def failed(self) -> bool:
+        """Whether the run has failed or was interrupted: what a clean-up may want to know."""
+        ...
+
     def tick(self, step: int | None = None) -> None:
         """Marks a step boundary."""
         ...

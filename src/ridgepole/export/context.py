@@ -37,6 +37,7 @@ class ReplayContext:
         seed: Its seed; 0 where it has none.
         attempt: 1: a replay begins anew, whatever the run went through.
         step: 0: a replay does not tick.
+        failed: Whether the run ended otherwise than finished.
     """
 
     def __init__(self, run: RunInfo, out: Path, run_id: str | None = None) -> None:
@@ -47,6 +48,7 @@ class ReplayContext:
         self.seed = seed if isinstance(seed, int) else 0
         self.attempt = 1
         self.step = 0
+        self.failed = run.status not in ("finished", "running")
 
     def tick(self, step: int | None = None) -> None:
         """Does nothing: there is nobody to stop and nothing to checkpoint."""

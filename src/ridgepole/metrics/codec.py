@@ -12,7 +12,7 @@ and `split` stand behind `metrics` for those names that have one. JSON knows no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -26,7 +26,7 @@ dumps = orjson.dumps
 Special = str | dict[str, str]
 
 
-def encode(rows: Iterable[Row], seq: int, time: float) -> bytes:
+def encode(rows: Sequence[Row], seq: int, time: float) -> bytes:
     """The lines of one call.
 
     Args:
@@ -37,18 +37,25 @@ def encode(rows: Iterable[Row], seq: int, time: float) -> bytes:
     Returns:
         Whole lines, each with its line break.
     """
-    lines = [encode_line(number, time, row.step, row.metrics, row.words) for number, row in enumerate(rows, seq)]
-    return lines[0] if len(lines) == 1 else b"".join(lines)
+    if len(rows) == 1:
+        row = rows[0]
+        return encode_line(seq, time, row.step, row.metrics, row.words)
+    return b"".join(
+        [encode_line(number, time, row.step, row.metrics, row.words) for number, row in enumerate(rows, seq)]
+    )
 
 
 def encode_line(
     seq: int, time: float, step: int, metrics: dict[str, Value], words: Mapping[str, Any] | None = None
 ) -> bytes:
     """One line, of flat and plain metrics; `words` are the further maps behind them."""
-    finite, special = split_special(metrics)
-    line: dict[str, Any] = {"seq": seq, "time": time, "step": step, "metrics": finite}
+    line: dict[str, Any] = {"seq": seq, "time": time, "step": step, "metrics": metrics}
     if words:
         line.update(words)
+    text = dumps(line, None, NEWLINE)
+    if b"null" not in text:  # what orjson writes for a number that is not finite
+        return text
+    line["metrics"], special = split_special(metrics)
     if special:
         line["special"] = special
     return dumps(line, None, NEWLINE)

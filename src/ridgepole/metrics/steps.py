@@ -135,6 +135,8 @@ def plan(metrics: Metrics, step: int | None, counter: StepCounter) -> Plan:
     if isinstance(metrics, Resolved):
         return metrics.plan
     now = counter.global_step
+    if type(metrics) is list and len(metrics) == 1 and type(metrics[0]) is MetricRecord:
+        return _plan_one(metrics[0], given, counter)
     if type(metrics) is not list and isinstance(metrics, Mapping):
         at = now if given is None else given
         row = Row(at)
@@ -205,10 +207,14 @@ def _add(entry: Mapping[str, Any] | MetricRecord, row: Row) -> None:
     if not isinstance(entry, MetricRecord):
         flatten(entry, "", row.metrics)
         return
-    name = metric_name(entry.name)
+    name = entry.name
+    if type(name) is not str or not name.isascii():
+        name = metric_name(name)
     names: Sequence[str] = (name,)
     value = entry.value
-    if type(value) not in PLAIN and not hasattr(value, "shape") and isinstance(value, Mapping):
+    if type(value) is float and name not in row.metrics:
+        row.metrics[name] = value
+    elif type(value) not in PLAIN and not hasattr(value, "shape") and isinstance(value, Mapping):
         flat: dict[str, Value] = {}
         flatten(value, name + "/", flat)
         for key, plain in flat.items():
@@ -227,8 +233,12 @@ def _add(entry: Mapping[str, Any] | MetricRecord, row: Row) -> None:
 
 
 def _describe(row: Row, kind: str, word: object, names: Sequence[str]) -> None:
-    if not isinstance(word, str):
-        raise TypeError(f"metric {names[0]!r}: {kind} must be text, not {type(word).__name__}")
-    words = row.words.setdefault(kind, {})
-    for name in names:
-        words[name] = metric_name(word)
+    if type(word) is not str or not word.isascii():
+        if not isinstance(word, str):
+            raise TypeError(f"metric {names[0]!r}: {kind} must be text, not {type(word).__name__}")
+        word = metric_name(word)
+    words = dict.fromkeys(names, word)
+    if kind in row.words:
+        row.words[kind].update(words)
+    else:
+        row.words[kind] = words

@@ -36,6 +36,7 @@ class Controller:
         seed: The seed that python, numpy and torch were given.
         attempt: 1 for a fresh run.
         step: The step that `tick` counts.
+        failed: Whether the run has failed or was interrupted; known when the clean-up begins.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Controller:
         self.seed = seed
         self.attempt = attempt
         self.step = 0
+        self.failed = False
         self._plan = plan
         self._guard = guard
         self._owned: dict[str, Permanence] = {}

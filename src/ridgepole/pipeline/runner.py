@@ -108,6 +108,7 @@ def _live(controller: Controller, executor: Executor) -> tuple[list[BaseExceptio
             if os.getpid() != pid:  # a forked child that leaves by an exception: all of this is its parent's
                 raise
             errors.append(error)
+        controller.failed = bool(errors)
         late = controller.close()
     finally:
         current_run.reset(token)

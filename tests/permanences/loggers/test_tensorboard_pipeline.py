@@ -64,9 +64,23 @@ def test_beside_the_record_of_the_run(tmp_path):
     end = HParamsPluginData.FromString(plugin["_hparams_/session_end_info"]).session_end_info
     got = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
     assert got == {"seed": 7, "train/epochs": 4, "train/optimizer/name": "adam", "own": 1}
-    assert Status.Name(end.status) == "STATUS_UNKNOWN"
+    assert Status.Name(end.status) == "STATUS_SUCCESS"
     frame = load_metrics(result.path).frame
     assert frame.filter(frame["name"] == "train/batch_loss")["step"].to_list() == [0, 1, 2, 3]
+
+
+def test_a_run_that_fails_is_marked_so(tmp_path):
+    @process
+    def fail(logger: BaseLoggerManager):
+        logger.log_hparams({"own": 1})
+        raise ValueError("no good")
+
+    with pytest.raises(ValueError, match="no good"):
+        pipeline().process("fail", fail).run(tmp_path)
+    (run,) = tmp_path.iterdir()
+    plugin = read(run).PluginTagToContent("hparams")
+    end = HParamsPluginData.FromString(plugin["_hparams_/session_end_info"]).session_end_info
+    assert Status.Name(end.status) == "STATUS_FAILURE"
 
 
 def test_a_board_that_fails_does_not_stop_the_run(tmp_path, capfd):

@@ -230,8 +230,8 @@ class BaseLoggerManager(MediaCalls, Permanence):
             deliver(rendered)
         return True
 
-    def _drain_figures(self) -> None:
-        """Returns once nothing that `_draw_then` was given is still to be drawn."""
+    def _drain(self) -> None:
+        """Returns once nothing is on its way any more: figures that are being drawn, values on a GPU."""
 
     def _drawn(self, name: str, drawing: Callable[[], T]) -> T | None:
         try:

@@ -242,9 +242,7 @@ class BasicLogger(BaseLoggerManager):
                 not be written.
         """
         journal, media = self._journal, self._media
-        self._drain_figures()
-        if journal is not None:
-            journal.drain()
+        self._drain()
         if durable and journal is not None and media is not None:
             journal.sync()
             media.sync()
@@ -309,9 +307,14 @@ class BasicLogger(BaseLoggerManager):
         assert self._figures is not None
         return self._figures.add(name, figure, deliver)
 
-    def _drain_figures(self) -> None:
-        if self._figures is not None:
-            self._figures.drain()
+    def _drain(self) -> None:
+        figures, journal = self._figures, self._journal
+        try:
+            if figures is not None:
+                figures.drain()
+        finally:
+            if journal is not None:
+                journal.drain()
 
     def log_rendered(self, name: str, rendered: Rendered, *, step: int | None = None) -> None:
         """Writes a figure that was drawn already; arguments and errors as in `log_figure`."""

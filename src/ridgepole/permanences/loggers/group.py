@@ -307,9 +307,11 @@ class LoggerGroup(BaseLoggerManager):
         """Returns once everything that was logged has reached every member."""
         with self._handing:
             try:
-                self._lead._drain_figures()  # noqa: SLF001 - as above
-            finally:
-                self._hand_out(wait=True)
+                self._lead._drain()  # noqa: SLF001 - as above
+            except BaseException:
+                self._hand_out()  # what is there; a GPU that does not answer is not waited for again
+                raise
+            self._hand_out(wait=True)
 
     def log_rendered(self, name: str, rendered: Rendered, *, step: int | None = None) -> None:
         """Gives a drawn figure to every member."""

@@ -30,13 +30,21 @@ class LateRecords:
         self._error: Exception | None = None
 
     def add(self, plan: Plan) -> None:
-        """Takes a plan; returns at once."""
+        """Takes a plan; returns at once, as long as there can be a thread."""
         with self._changed:
             self._plans.append(plan)
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._work, name="ridgepole-late", daemon=True).start()
             self._changed.notify_all()
+            if self._running:
+                return
+            try:
+                threading.Thread(target=self._work, name="ridgepole-late", daemon=True).start()
+                self._running = True
+                return
+            except RuntimeError:  # no more threads, or the interpreter is going down: then it is waited for
+                waiting = list(self._plans)
+                self._plans.clear()
+        for each in waiting:
+            self._write(arrived(each))
 
     def drain(self, timeout: float = DRAIN_S) -> None:
         """Returns once all plans are written.

@@ -44,7 +44,7 @@ def nothing_left():
 class Context:
     """A run as a permanence sees it; two of the same directory are two attempts."""
 
-    seed, attempt, step = 7, 1, 0
+    seed, attempt, step, failed = 7, 1, 0, False
 
     def __init__(self, run_dir, config):
         self.run_dir, self.run_id, self.config = run_dir, run_dir.name, config

@@ -107,3 +107,16 @@ def test_check_starts_nothing(tmp_path, logger, monkeypatch):
     pipeline = Pipeline("p", logger=logger).permanence("t", WandBLogger, mode="offline").process("log", log_three)
     assert not [problem for problem in pipeline.check() if problem.severity == "error"]
     assert np.array_equal(list(tmp_path.glob("**/wandb")), [])
+
+
+def test_a_run_that_fails_is_marked_so(tmp_path, recorded):
+    @process
+    def fail():
+        raise ValueError("no good")
+
+    pipeline = Pipeline("small", progress=False).permanence("tracker", WandBLogger, mode="offline")
+    with pytest.raises(ValueError, match="no good"):
+        pipeline.process("fail", fail).run(tmp_path / "runs")
+    (run,) = (tmp_path / "runs").iterdir()
+    (directory,) = (run / "wandb").glob("offline-run-*")
+    assert [end.exit_code for end in recorded(directory).of("exit")] == [1]

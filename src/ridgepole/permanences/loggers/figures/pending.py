@@ -148,13 +148,22 @@ class FigureQueue:
                 if self._off:
                     return False
                 if not self._stands():
+                    if self._thread is None and not self._start_thread():
+                        return False
                     self._jobs.append(job)
-                    if self._thread is None:
-                        self._thread = threading.Thread(target=self._work, name="ridgepole-figures", daemon=True)
-                        self._thread.start()
                     self._changed.notify_all()
                     return True
             self._draw_first()
+
+    def _start_thread(self) -> bool:
+        thread = threading.Thread(target=self._work, name="ridgepole-figures", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is going down
+            self._off = True
+            return False
+        self._thread = thread
+        return True
 
     def _stands(self) -> bool:
         """Whether the first figure waits for a thread of the caller's."""
@@ -264,7 +273,7 @@ class FigureQueue:
                 return None
             self._process = process
             settings = self._settings
-        assert settings is not None
+        assert settings is not None  # there is one since the first figure was sent here
         process.set_up(settings)
         with self._changed:
             self._up = True

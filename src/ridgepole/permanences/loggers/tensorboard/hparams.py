@@ -67,7 +67,7 @@ class HparamsFile:
 
         Args:
             params: Flat names and plain values; numbers, bools and strings are kept as such, others as text.
-            ended: How the session ended, `"SUCCESS"`, `"FAILURE"` or `"UNKNOWN"`; None while it goes on.
+            ended: How the session ended, `"SUCCESS"` or `"FAILURE"`; None while it goes on.
 
         Raises:
             LogWriteError: If the file can't be written.

@@ -205,10 +205,10 @@ class TensorBoardLogger(BaseLoggerManager):
             detach(self._log())
 
     def _end_session(self, writer: EventWriter) -> None:
-        """In a run only the run knows how it ends: `run.json` has that."""
         if self._hparams is not None and not writer.is_worker:
-            outcome = "SUCCESS" if sys.exc_info()[0] is None else "FAILURE"
-            self._hparams.write({}, ended="UNKNOWN" if run_of(self) is not None else outcome)
+            run = run_of(self)
+            failed = sys.exc_info()[0] is not None if run is None else run.failed
+            self._hparams.write({}, ended="FAILURE" if failed else "SUCCESS")
 
     def _report(self, error: LogWriteError) -> None:
         if self.strict or run_of(self) is None:

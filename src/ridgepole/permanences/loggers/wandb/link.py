@@ -156,11 +156,12 @@ class Link:
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def finish(self, timeout: float) -> bool:
+    def finish(self, timeout: float, exit_code: int = 0) -> bool:
         """Ends the run and the writer; when this returns no process of it is left.
 
         Args:
             timeout: Seconds after which it is killed.
+            exit_code: 0 for a run that finished; W&B marks any other as failed.
 
         Returns:
             Whether everything arrived where it goes.
@@ -169,7 +170,7 @@ class Link:
         if process is None or self._foreign:
             return True
         deadline = time.monotonic() + timeout * 0.9  # the rest is for ending those who don't end by themselves
-        self.put(("finish", 0), count=False)
+        self.put(("finish", exit_code), count=False)
         with self._lock:
             self._closing = True
         self._hurry.set()

@@ -237,7 +237,8 @@ class WandBLogger(BaseLoggerManager):
             if link is not None and os.getpid() == self._home:
                 if self._finalizer is not None:
                     self._finalizer.detach()
-                complete = link.finish(self._patience)
+                run = run_of(self)
+                complete = link.finish(self._patience, exit_code=int(run is not None and run.failed))
                 self._say_how_to_send(complete)
         finally:
             log = self._log()
