@@ -330,3 +330,24 @@ def test_a_pipeline_built_in_python_keeps_its_description(tmp_path):
     result = Pipeline("built", progress=False, logger=False).process("steps", Steps, n=0, log=[]).run(tmp_path)
     assert 'type = "Steps"' in (result.path / "config.toml").read_text()
     assert read_run(result.path).json("config.resolved.json")["processes"]["steps"]["params"]["n"] == 0
+
+
+def test_a_tick_does_not_look_at_metrics_that_nobody_ranks_by(tmp_path, monkeypatch):
+    """With `keep_best` a tick looks one value up, however many metrics there are."""
+    from ridgepole.metrics.summary import Summary
+
+    whole = []
+    monkeypatch.setattr(Summary, "as_dict", lambda self: whole.append(1) or {})
+
+    class Train(PipelineProcess):
+        def __init__(self, logger: BaseLoggerManager):
+            self.logger = logger
+
+        def execute(self):
+            for step in range(50):
+                self.logger.log_metrics({f"m{index}": 1.0 for index in range(20)} | {"accuracy": -step})
+                self.controller.tick()
+            assert len(whole) == 1, "the checkpoint at the first best writes the summary; no tick reads it"
+
+    policy = {"after_process": False, "keep_best": {"metric": "accuracy", "mode": "max"}}
+    Pipeline(progress=False, checkpoint=policy).process("train", Train).run(tmp_path)

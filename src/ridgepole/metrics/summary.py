@@ -76,6 +76,11 @@ class Summary:
                     entry[_MIN] = entry[_MAX] = value
                     entry[_MIN_STEP] = entry[_MAX_STEP] = step
 
+    def extreme(self, name: str, mode: str) -> float | None:
+        """The smallest (`"min"`) or largest (`"max"`) value of one metric so far; None before the first number."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry[_MIN if mode == "min" else _MAX]
+
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """The summary as plain JSON values, names in order of first appearance.
 

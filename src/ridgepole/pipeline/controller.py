@@ -167,9 +167,8 @@ class Controller:
         wanted = self._plan.policy.keep_best
         if wanted is None or self._group is None:
             return False
-        entry = self._group.summary().get("metrics", {}).get(wanted.metric, {})
-        value = entry.get(wanted.mode)
-        if not isinstance(value, int | float) or value == self._best:
+        value = self._group.extreme(wanted.metric, wanted.mode)
+        if value is None or value == self._best:
             return False
         self._best = value
         return True

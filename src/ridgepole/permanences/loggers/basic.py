@@ -247,6 +247,10 @@ class BasicLogger(BaseLoggerManager):
             journal.sync()
             media.sync()
 
+    def extreme(self, name: str, mode: str) -> float | None:
+        """The smallest (`"min"`) or largest (`"max"`) value of a metric so far; cheap enough for every step."""
+        return None if self._journal is None else self._journal.summary.extreme(name, mode)
+
     def summary(self) -> dict[str, Any]:
         """What `summary.json` holds, as of now."""
         journal = self._opened()
