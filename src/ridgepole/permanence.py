@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -87,6 +88,15 @@ class RunContext(Protocol):
 
 current_run: ContextVar[RunContext | None] = ContextVar("ridgepole_current_run", default=None)
 """The run whose permanences and processes are being made. Read at construction only: new threads see None."""
+
+
+def global_rank() -> int:
+    """The rank of this process in a distributed run, by the first variable that a launcher set; 0 outside of one."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
+        text = os.environ.get(name)
+        if text is not None:
+            return int(text) if text.isdecimal() else 0
+    return 0
 
 
 class _Slot:

@@ -37,6 +37,8 @@ FIGURES = "figures"
 TABLES = "tables"
 TEXTS = "texts"
 CHECKPOINTS = "checkpoints"
+RANKS = ".ranks"
+"""Below the run root: what ranks other than 0 keep for themselves."""
 
 STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished_with_cleanup_errors", "pruned")
 """Every status word. `crashed` is never written: it is a `running` whose owner is gone."""

@@ -490,3 +490,45 @@ def test_loggers_by_base_class_in_a_union(tmp_path):
 
     quiet(logger=True).process("work", work).run(tmp_path)
     assert seen[0] is not None
+
+
+# --- ranks
+
+
+@pytest.mark.parametrize("launcher", ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"])
+def test_many_ranks_make_one_run(launcher, ridgepole, tmp_path):
+    """One run, one set of metrics, one closing line, however many ranks there are."""
+    (tmp_path / "ranked.py").write_text(
+        "from ridgepole import Permanence, process, track\n"
+        "from ridgepole.permanences import BaseLoggerManager, BasicLogger, ProgressManager\n"
+        "class Store(Permanence):\n    def cleanup(self): print('store closed')\n"
+        "@process\n"
+        "def train(logger: BaseLoggerManager, mine: BasicLogger, bars: ProgressManager, store: Store | None):\n"
+        "    for step in bars.track(range(3), 'train'):\n        logger.log_metrics({'loss': step})\n"
+        "    print(type(mine).__name__, type(bars).__name__, store is None)\n"
+    )
+    (tmp_path / "ranked.toml").write_text(
+        '[pipeline]\npackage = "ranked"\n[permanences.store]\ntype = "Store"\nranks = "zero"\n'
+        '[processes.train]\ntype = "train"\n'
+    )
+    outs = []
+    for rank in range(3):
+        done = ridgepole("run", "ranked.toml", **{launcher: str(rank)})
+        assert done.returncode == 0, done.stderr
+        outs.append(done.stdout.splitlines())
+    assert outs[0][0] == "BasicLogger ProgressManager False"
+    assert outs[0][-1].startswith("finished in")
+    assert outs[1] == outs[2] == ["NullLogger NullProgressManager True"]
+    assert len(list(list_runs(tmp_path / "runs"))) == 1
+    assert len(list((tmp_path / "runs").rglob("metrics*.jsonl"))) == 1
+
+
+def test_what_rank_zero_alone_has_must_be_optional():
+    @process
+    def need(held: Held):
+        pass
+
+    need.__annotations__["held"] = Held
+    pipeline = quiet().permanence("held", Held, log=Log(), ranks="zero").process("need", need)
+    (problem,) = pipeline.check()
+    assert problem.message == "need.held needs 'held', which only rank 0 constructs"

@@ -11,6 +11,7 @@ from typing import Any
 
 from ridgepole.cli.faults import exit_code, explain, show_problems
 from ridgepole.cli.output import complain, near, number, paint, say, seconds
+from ridgepole.permanence import global_rank
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
 from ridgepole.pipeline.runner import run
@@ -38,6 +39,8 @@ def call(arguments: argparse.Namespace) -> int:
         word = read_run(made[0]).status.replace("_", " ") if made[0].is_dir() else "failed"
         complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(made[0])}")
         return code
+    if global_rank():
+        return 0  # rank 0 says it for all
     best = plan.policy.keep_best
     figures = _headline(result.metrics, best.metric if best else None)
     say(" · ".join([f"finished in {seconds(result.seconds)}", *figures, near(result.path)]))

@@ -45,6 +45,7 @@ def build(recipe: Recipe) -> Plan:
     steps = _ordered(report, processes, [_part(report, draft, staff) for draft in processes])
     if not report.failed:  # what nobody uses may be used by what is wrong
         warn_of_unused(report, staff.drafts, [*permanences, *steps], [*staff.loggers, staff.progress])
+    _check_ranks(report, staff, [*permanences, *steps])
     warn_of_secrets(report)
     if report.failed:
         raise ConfigError(report.sorted())
@@ -176,6 +177,20 @@ def _ranks(report: Report, draft: Draft) -> Literal["all", "zero"]:
         report.add((*draft.path, "ranks"), f"ranks is 'all' or 'zero', not {shown(ranks)}")
         return "all"
     return ranks  # type: ignore[no-any-return]
+
+
+def _check_ranks(report: Report, staff: Staffed, parts: Sequence[Part]) -> None:
+    """A permanence of rank 0 alone, which nothing stands in for elsewhere, can fill only optional parameters."""
+    null = {*staff.loggers, staff.progress}
+    alone = {part.name for part in parts if part.ranks == "zero"} - null
+    for part in parts:
+        for name, target in part.bindings.items():
+            if target in alone and not part.signature.parameters[name].optional and part.ranks == "all":
+                message = f"{part.name}.{name} needs {target!r}, which only rank 0 constructs"
+                section = "permanences" if any(draft.name == part.name for draft in staff.drafts) else "processes"
+                report.add(
+                    (section, part.name), message, f"annotate {name} with `| None`, or give {target!r} ranks = 'all'"
+                )
 
 
 def _retries(report: Report, draft: Draft) -> Retries | None:

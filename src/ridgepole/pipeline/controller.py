@@ -16,7 +16,7 @@ from ridgepole.errors import (
     add_note_once,
     did_you_mean,
 )
-from ridgepole.permanence import Permanence, construct
+from ridgepole.permanence import Permanence, construct, global_rank
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
 from ridgepole.pipeline.signals import SignalGuard
@@ -52,6 +52,7 @@ class Controller:
         self._guard = guard
         self._owned: dict[str, Permanence] = {}
         self._group: LoggerGroup | None = None
+        self._rank = global_rank()
         self._ticks = 0
         self._due_ticks: float = math.inf
         self._due_time = math.inf
@@ -182,12 +183,15 @@ class Controller:
             BaseException: The first failure, or a `ValidationFailed` with several. `close` is owed in any case.
         """
         for part in self._plan.permanences:
-            self._owned[part.name] = self._call(part, "construction", partial(self._make, part))
+            permanence = self._call(part, "construction", partial(self._make, part))
+            if permanence is not None:
+                self._owned[part.name] = permanence
             self._fill_group()
-        for part in self._plan.permanences:
+        present = [part for part in self._plan.permanences if part.name in self._owned]
+        for part in present:
             self._call(part, "initialize", self._owned[part.name].initialize)
         failures: list[Exception] = []
-        for part in self._plan.permanences:
+        for part in present:
             try:
                 self._call(part, "validate", self._owned[part.name].validate)
             except Exception as error:  # noqa: BLE001 - all failures are reported together
@@ -241,9 +245,11 @@ class Controller:
     def _bound(self, target: str | View | None) -> Any:
         if target is View.ALL_LOGGERS:
             return self._group
-        return None if target is None else self._owned[target]
+        return None if target is None else self._owned.get(target)
 
     def _make(self, part: Part) -> Any:
+        if self._rank and part.ranks == "zero":
+            return _stand_in(part)
         positional, named = self.arguments_of(part)
         return construct(part.target, *positional, **named)
 
@@ -270,6 +276,17 @@ class Controller:
             return lambda: display.advance("cleanup", task)  # type: ignore[union-attr]
         except Exception:  # noqa: BLE001
             return lambda: None
+
+
+def _stand_in(part: Part) -> Permanence | None:
+    """What a rank other than 0 has in the place of a permanence that lives on rank 0 alone."""
+    from ridgepole.permanences.loggers.base import BaseLoggerManager
+    from ridgepole.permanences.loggers.group import NullLogger
+    from ridgepole.permanences.progress import NullProgressManager, ProgressManager
+
+    if issubclass(part.target, BaseLoggerManager):
+        return NullLogger()
+    return NullProgressManager() if issubclass(part.target, ProgressManager | NullProgressManager) else None
 
 
 def _noted(error: BaseException, part: Part, phase: str) -> BaseException:

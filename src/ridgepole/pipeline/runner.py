@@ -16,7 +16,7 @@ from ridgepole import rundir
 from ridgepole.checkpoint.rng import draw_seed, seeded
 from ridgepole.config import mask
 from ridgepole.errors import RunDirError, join_errors, redact, text_of, user_traceback
-from ridgepole.permanence import current_run
+from ridgepole.permanence import current_run, global_rank
 from ridgepole.pipeline import provenance
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.executor import Executor, Outcome
@@ -64,7 +64,8 @@ def run(plan: Plan, root: Path, announce: Callable[[Path], None] | None = None) 
     clock = time.monotonic()
     seed = draw_seed() if plan.settings.seed is None else plan.settings.seed
     config = plan.resolved(seed)
-    directory = RunDir.create(root)
+    # One run, however many ranks: what the others must keep for themselves is no run of its own.
+    directory = RunDir.create(root / rundir.RANKS if global_rank() else root)
     errors: list[BaseException] = []
     outcomes: list[Outcome] = []
     guard = SignalGuard(plan.settings.grace_seconds)

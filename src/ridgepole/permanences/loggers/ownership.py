@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,7 +14,7 @@ from ridgepole.errors import RunDirError
 class DirectoryLock:
     """Held from construction to `release`, or until the object is gone."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_home")
 
     def __init__(self, directory: Path) -> None:
         """Takes the lock.
@@ -25,6 +26,7 @@ class DirectoryLock:
             RunDirError: If another logger, of this or of another process, writes there.
         """
         self._fd = -1
+        self._home = os.getpid()
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,8 +45,13 @@ class DirectoryLock:
     def release(self) -> None:
         """Gives the lock back. In a forked child this drops the child's share and leaves the parent's."""
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if fd < 0:
+            return
+        if os.getpid() == self._home:
+            # A child that was forked a moment ago has not closed its share yet; this takes the lock from that too.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
 
 
 def _owner(fd: int) -> str:

@@ -269,16 +269,6 @@ def displays() -> Displays:
     return Displays()
 
 
-def rank() -> int:
-    """The rank of this process in a distributed run, by the first variable that is set; 0 outside of one."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
-        if name in os.environ:
-            with contextlib.suppress(ValueError):
-                return int(os.environ[name])
-            return 0
-    return 0
-
-
 def is_worker() -> bool:
     """Whether this process was started by multiprocessing, such as a DataLoader's worker."""
     process = sys.modules.get("multiprocessing.process")

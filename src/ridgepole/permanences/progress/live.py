@@ -9,8 +9,9 @@ from collections.abc import Callable
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from ridgepole.permanence import global_rank
 from ridgepole.permanences.progress.bars import Bars
-from ridgepole.permanences.progress.display import Display, displays, is_worker, rank
+from ridgepole.permanences.progress.display import Display, displays, is_worker
 from ridgepole.permanences.progress.lines import Lines
 from ridgepole.permanences.progress.notebook import Notebook
 from ridgepole.permanences.progress.screen import Screen
@@ -109,7 +110,7 @@ class BarsLive(Live):
 
 def display_for(console: Console) -> Display:
     """The display that a console's output calls for; one for all managers that share a terminal."""
-    if rank() != 0 or console.quiet:
+    if global_rank() != 0 or console.quiet:
         return Display()
     if console.is_jupyter:
         return Notebook(console)

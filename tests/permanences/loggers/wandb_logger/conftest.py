@@ -32,10 +32,16 @@ def surroundings(monkeypatch, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left():
-    """No process of the client outlives its test."""
-    yield
-    left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+def children():
+    """Tells which processes a test has started; none of them outlives it."""
+    before = psutil.Process().children(recursive=True)  # such as the one that draws another test's figures
+
+    def new():
+        found = [child for child in psutil.Process().children(recursive=True) if child not in before]
+        return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+    yield new
+    left = new()
     for child in left:
         child.kill()
     assert not [child for child in left if "wandb" in child.name() or "python" in child.name()]

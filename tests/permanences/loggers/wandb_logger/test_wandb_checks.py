@@ -2,7 +2,6 @@
 
 import sys
 
-import psutil
 import pytest
 
 from ridgepole.errors import MissingExtraError, RunDirError, TrackerError
@@ -47,10 +46,10 @@ def test_the_missing_extra_is_named(monkeypatch, call, tmp_path):
 
 
 @pytest.mark.parametrize("call", ["validate", "initialize"])
-def test_without_a_key(call, tmp_path):
+def test_without_a_key(call, tmp_path, children):
     with pytest.raises(TrackerError, match=r"no W&B API key for https://api.wandb.ai: run `wandb login`.*offline"):
         getattr(WandBLogger(), call)()
-    assert psutil.Process().children() == []
+    assert children() == []
     assert list((tmp_path / "work").iterdir()) == []
     WandBLogger(mode="offline").validate()
 
@@ -73,14 +72,14 @@ def test_where_a_key_is_found(monkeypatch, tmp_path):
     WandBLogger().validate()
 
 
-def test_a_directory_that_is_a_file(tmp_path, monkeypatch):
+def test_a_directory_that_is_a_file(tmp_path, monkeypatch, children):
     (tmp_path / "work" / "taken").write_text("")
     monkeypatch.setenv("WANDB_DIR", "taken")
     logger = WandBLogger(mode="offline")
     with pytest.raises(RunDirError, match=r"can't log to .*taken"):
         logger.initialize()
     logger.cleanup()
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 def test_it_is_one_class_under_both_names():

@@ -221,7 +221,7 @@ def test_flush_and_checkpoint_bring_everything_to_the_client(recorded):
     assert recorded(directory).column("a") == list(range(501))
 
 
-def test_disabled_starts_nothing_and_counts_steps(tmp_path, monkeypatch):
+def test_disabled_starts_nothing_and_counts_steps(tmp_path, monkeypatch, children):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with WandBLogger() as logger:
         logger.log_metrics({"a": 1})
@@ -230,5 +230,5 @@ def test_disabled_starts_nothing_and_counts_steps(tmp_path, monkeypatch):
             logger.log_metrics({"bad": None})
         assert logger.global_step == 1
         assert logger.get_state()["dropped"] == 0
-        assert psutil.Process().children() == []
+        assert children() == []
     assert list((tmp_path / "work").iterdir()) == []
