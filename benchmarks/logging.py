@@ -199,6 +199,38 @@ def lightning(folder: Path) -> Iterator[Log]:
     logger.finalize("success")
 
 
+@contender("Trackio (queue in memory)", "trackio")
+def trackio_run(folder: Path) -> Iterator[Log]:
+    os.environ.setdefault("TRACKIO_DIR", str(folder))
+    import trackio
+
+    run = trackio.init(project="benchmark", embed=False, auto_log_gpu=False)
+    yield lambda step, value: run.log({"loss": value}, step=step)
+    run.finish()
+
+
+@contender("MLflow (SQLite)", "mlflow")
+def mlflow_run(folder: Path) -> Iterator[Log]:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    with mlflow.start_run():
+        yield lambda step, value: mlflow.log_metric("loss", value, step=step)
+
+
+@contender("DVCLive", "dvclive")
+def dvclive_run(folder: Path) -> Iterator[Log]:
+    from dvclive import Live
+
+    with Live(dir=str(folder / "live"), save_dvc_exp=False, dvcyaml=None, report=None) as live:
+
+        def log(step: int, value: float) -> None:
+            live.log_metric("loss", value)
+            live.next_step()
+
+        yield log
+
+
 @contender("wandb run.log, off line", "wandb")
 def wandb_run(folder: Path) -> Iterator[Log]:
     import wandb

@@ -21,6 +21,7 @@ from ridgepole.metrics.summary import SUMMARY_FORMAT, Summary
 from ridgepole.metrics.values import PLAIN, flatten
 from ridgepole.permanences.loggers.appendfile import AppendFile, sync_copy
 from ridgepole.permanences.loggers.catchup import catch_up
+from ridgepole.permanences.loggers.forks import watch_forks
 from ridgepole.permanences.loggers.late import LateRecords
 from ridgepole.permanences.loggers.ownership import DirectoryLock
 
@@ -112,7 +113,7 @@ class Journal:
                 log.warning("%s: skipped %d unreadable line(s)", path, self.bad)
         else:
             self.suffix = f"-{os.getpid()}-{self._seq}"
-        _watch_forks(self)
+        watch_forks(self)
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
@@ -441,19 +442,3 @@ def _sync_later(reference: weakref.ref[Journal]) -> None:
     journal = reference()
     if journal is not None:
         journal.sync_now()
-
-
-def _watch_forks(journal: Journal) -> None:
-    """Has the journal told of forks. The hooks can't be taken back, so they hold it weakly."""
-    reference = weakref.ref(journal)
-
-    def call(method: str) -> None:
-        alive = reference()
-        if alive is not None:
-            getattr(alive, method)()
-
-    os.register_at_fork(
-        before=lambda: call("before_fork"),
-        after_in_parent=lambda: call("after_fork_in_parent"),
-        after_in_child=lambda: call("after_fork_in_child"),
-    )

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
@@ -16,6 +15,7 @@ from ridgepole.errors import LifecycleError, LogWriteError
 from ridgepole.metrics.patterns import CurveFigurePattern
 from ridgepole.metrics.steps import Metrics, Plan, StepCounter, plan
 from ridgepole.metrics.values import Value
+from ridgepole.permanences.loggers.forks import watch_forks
 from ridgepole.permanences.loggers.tensorboard.events import (
     layout_value,
     metrics_event,
@@ -98,7 +98,7 @@ class EventWriter:
         self._look = 0.0
         self.directory = self._of_worker() if worker else directory
         self._file: EventFile | None = None if worker else self._open()
-        _watch_forks(self)
+        watch_forks(self)
 
     def _of_worker(self) -> Path:
         return self._root / f"{WORKER}{os.getpid()}"
@@ -276,19 +276,3 @@ class EventWriter:
         self._file = None
         self.events = 0
         self.directory = self._of_worker()
-
-
-def _watch_forks(writer: EventWriter) -> None:
-    """Has the writer told of forks. The hooks can't be taken back, so they hold it weakly."""
-    reference = weakref.ref(writer)
-
-    def call(method: str) -> None:
-        alive = reference()
-        if alive is not None:
-            getattr(alive, method)()
-
-    os.register_at_fork(
-        before=lambda: call("before_fork"),
-        after_in_parent=lambda: call("after_fork_in_parent"),
-        after_in_child=lambda: call("after_fork_in_child"),
-    )
