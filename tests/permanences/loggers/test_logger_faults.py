@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from ridgepole.errors import LogWriteError, RidgepoleError, RunDirError
 from ridgepole.metrics import load_metrics
 from ridgepole.permanences import BasicLogger
 from ridgepole.permanences.loggers.journal import Journal
+
+TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 
 
 def run_script(script, *arguments):
@@ -206,3 +209,19 @@ def test_ctrl_c_between_records_breaks_nothing(tmp_path):
     table = load_metrics(tmp_path)
     assert (table.bad, table.torn) == (0, 0)
     assert table.frame["seq"].n_unique() == table.records
+
+
+@pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=[pytest.mark.torture, TORTURE])])
+def test_many_names_cost_no_more_each(count, tmp_path):
+    """Linear time: the last names cost about what the first ones did (a wide ratio), and all are read back."""
+    part = count // 10
+    spent = []
+    with BasicLogger(tmp_path) as logger:
+        for start in range(0, count, part):
+            began = time.process_time()
+            for index in range(start, start + part):
+                logger.log_metrics({f"name/{index}": 1.0})
+            spent.append(time.process_time() - began)
+        assert len(logger.summary()["metrics"]) == count
+    assert spent[-1] < 6 * spent[0], f"seconds for each tenth of the names: {spent}"
+    assert (tmp_path / "metrics.jsonl").read_bytes().count(b"\n") == count
