@@ -188,8 +188,14 @@ from ridgepole.pipeline import provenance
 provenance.packages = provenance.machine = dict
 made, cleaned = [], []
 class P(Permanence):
-    def __init__(self, n): made.append(n)
-    def cleanup(self): cleaned.append(n) if (n := made[-1 - len(cleaned)]) is not None else None
+    def __init__(self, n):
+        try:
+            self.n = n
+            made.append(n)
+        except BaseException:  # interrupted in here: this one was not constructed
+            if made and made[-1] == n: made.pop()
+            raise
+    def cleanup(self): cleaned.append(self.n)
 @process
 def work():
     for _ in range(2000): pass
