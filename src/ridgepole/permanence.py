@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, ParamSpec, Protocol, Self, TypeVar
 
 from ridgepole.errors import LifecycleError, join_errors
+from ridgepole.ticks import Ticks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +76,11 @@ class RunContext(Protocol):
     @property
     def failed(self) -> bool:
         """Whether the run has failed or was interrupted: what a clean-up may want to know."""
+        ...
+
+    @property
+    def ticks(self) -> Ticks:
+        """What counts the step boundaries, for a loop that ticks by itself."""
         ...
 
     def tick(self, step: int | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.errors import PermanenceNotFoundError
 from ridgepole.rundir import RunInfo
+from ridgepole.ticks import Ticks
 
 _MISSING: Any = object()
 
@@ -37,6 +38,7 @@ class ReplayContext:
         seed: Its seed; 0 where it has none.
         attempt: 1: a replay begins anew, whatever the run went through.
         step: 0: a replay does not tick.
+        ticks: Counts nothing.
         failed: Whether the run ended otherwise than finished.
     """
 
@@ -48,6 +50,7 @@ class ReplayContext:
         self.seed = seed if isinstance(seed, int) else 0
         self.attempt = 1
         self.step = 0
+        self.ticks = Ticks()
         self.failed = run.status not in ("finished", "running")
 
     def tick(self, step: int | None = None) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from ridgepole.errors import (
     did_you_mean,
 )
 from ridgepole.permanence import Permanence, construct, global_rank
+from ridgepole.pipeline.due import DueTicks
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
 from ridgepole.pipeline.signals import SignalGuard
@@ -35,7 +34,7 @@ class Controller:
         config: The resolved description of the pipeline, as in `config.resolved.json`.
         seed: The seed that python, numpy and torch were given.
         attempt: 1 for a fresh run.
-        step: The step that `tick` counts.
+        ticks: What counts the step boundaries and does what is due at them.
         failed: Whether the run has failed or was interrupted; known when the clean-up begins.
     """
 
@@ -46,23 +45,24 @@ class Controller:
         self.config = config
         self.seed = seed
         self.attempt = attempt
-        self.step = 0
         self.failed = False
         self._plan = plan
         self._guard = guard
         self._owned: dict[str, Permanence] = {}
         self._group: LoggerGroup | None = None
         self._rank = global_rank()
-        self._ticks = 0
-        self._due_ticks: float = math.inf
-        self._due_time = math.inf
         self._best: float | None = None
-        self._schedule()
+        self.ticks = DueTicks(plan.policy, guard, self.checkpoint, self._is_new_best)
 
     @property
     def run_id(self) -> str:
         """The run id."""
         return self.run_dir.name
+
+    @property
+    def step(self) -> int:
+        """The step that `tick` counts."""
+        return self.ticks.step
 
     @property
     def permanences(self) -> Mapping[str, Permanence]:
@@ -109,14 +109,7 @@ class Controller:
         Raises:
             KeyboardInterrupt: If a signal asked the run to stop.
         """
-        self.step = self.step + 1 if step is None else step
-        self._ticks += 1
-        guard = self._guard
-        guard.ticking = True
-        if guard.requested is not None or self._is_due():
-            self._at_boundary()
-        elif self._plan.policy.keep_best is not None and self._is_new_best():
-            self.checkpoint()
+        self.ticks.tick(step)
 
     def checkpoint(self) -> None:
         """Takes a checkpoint now: calls `checkpoint()` of every permanence in order.
@@ -128,40 +121,7 @@ class Controller:
             permanence = self._owned.get(part.name)
             if permanence is not None:
                 self._call(part, "checkpoint", permanence.checkpoint)
-        self._schedule()
-
-    def end_process(self) -> None:
-        """The tick at the end of a process, where the policy may ask for a checkpoint of its own.
-
-        Raises:
-            KeyboardInterrupt: If a signal asked the run to stop.
-        """
-        self._ticks += 1
-        stop = self._guard.requested
-        policy = self._plan.policy
-        due = policy.after_process or self._is_due() or (stop is not None and policy.on_signal)
-        if due or self._is_new_best():
-            self.checkpoint()
-        if stop is not None:
-            raise stop
-
-    def _at_boundary(self) -> None:
-        stop = self._guard.requested
-        if stop is None:
-            self.checkpoint()
-            return
-        self._guard.obey()  # at the second Ctrl-C there is no checkpoint any more
-        if self._plan.policy.on_signal:
-            self.checkpoint()
-        raise stop
-
-    def _is_due(self) -> bool:
-        return self._ticks >= self._due_ticks or time.monotonic() >= self._due_time
-
-    def _schedule(self) -> None:
-        policy = self._plan.policy
-        self._due_ticks = self._ticks + policy.every_steps if policy.every_steps else math.inf
-        self._due_time = time.monotonic() + policy.every_minutes * 60 if policy.every_minutes else math.inf
+        self.ticks.schedule()
 
     def _is_new_best(self) -> bool:
         """Whether the metric of `keep_best` has become better since the last look."""

@@ -100,7 +100,7 @@ class Executor:
             raise
         finally:
             outcome.seconds = time.monotonic() - started
-        self.controller.end_process()
+        self.controller.ticks.end_process()
 
     def _attempts(self, part: Part) -> bool | str:
         retries = part.retries

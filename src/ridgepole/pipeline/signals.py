@@ -71,6 +71,7 @@ class SignalGuard:
             between two pieces of user code are never torn apart; a signal that arrives there waits for the next.
         cleaning: Whether the clean-up has begun.
         overdue: Whether the stop is to come at once and not at the next tick.
+        on_request: Called, in the handler, when a stop has been asked for.
     """
 
     def __init__(self, grace_seconds: float = 25.0) -> None:
@@ -79,6 +80,7 @@ class SignalGuard:
         self.interruptible = False
         self.cleaning = False
         self.overdue = False
+        self.on_request: Callable[[], None] = lambda: None
         self._grace = grace_seconds
         self._pid = os.getpid()
         self._interrupts = 0
@@ -142,6 +144,7 @@ class SignalGuard:
             # Plain for Ctrl-C: only that type makes a script that does not catch it exit with 130.
             stop = StopRequested(name, EXIT_CODES[name])
             self.requested = KeyboardInterrupt() if number == signal.SIGINT else stop
+            self.on_request()
             self._chain(number, frame)
         if self.cleaning:
             if number == signal.SIGINT:
@@ -195,6 +198,7 @@ class SignalGuard:
         outer = getattr(previous, "__self__", None)
         if isinstance(outer, SignalGuard):  # a run inside a process of another run: that one stops at its next step
             outer.requested = outer.requested or self.requested
+            outer.on_request()
             outer.overdue = not outer.ticking
         elif self.interruptible and not self.cleaning:
             previous(number, frame)

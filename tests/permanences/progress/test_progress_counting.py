@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import io
+import signal
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from ridgepole.permanence import current_run
 from ridgepole.permanences.progress import NullProgressManager, ProgressManager
+from ridgepole.ticks import Ticks
 
 
 @pytest.fixture
@@ -234,19 +237,35 @@ def test_a_value_that_cannot_be_shown_does_not_stop_the_loop(manager: ProgressMa
 # -- ticks ----------------------------------------------------------------------------------------------------------
 
 
-class Run:
-    """As much of a run as a loop needs."""
+class Boundaries(Ticks):
+    """Writes every count down; something is due after each `due` boundaries."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.step = 0
-        self.log: list[str] = []
-        self.stop_at = stop_at
+    def __init__(self, log: list[str], due: int, stop_at: int | None) -> None:
+        super().__init__()
+        self.log, self.due, self.stop_at = log, due, stop_at
 
-    def tick(self, step: int | None = None) -> None:
-        self.step = self.step + 1 if step is None else step
+    def free(self) -> int:
+        return self.due - self.count % self.due
+
+    def boundary(self) -> None:
         self.log.append(f"tick {self.step}")
         if self.step == self.stop_at:
             raise KeyboardInterrupt
+
+
+class Run:
+    """As much of a run as a loop needs."""
+
+    def __init__(self, due: int = 1, stop_at: int | None = None) -> None:
+        self.log: list[str] = []
+        self.ticks = Boundaries(self.log, due, stop_at)
+
+    @property
+    def step(self) -> int:
+        return self.ticks.step
+
+    def tick(self, step: int | None = None) -> None:
+        self.ticks.tick(step)
 
 
 @pytest.fixture(params=[ProgressManager, NullProgressManager], ids=["shown", "null"])
@@ -317,6 +336,97 @@ def test_a_stop_at_a_tick_counts_the_item_that_is_done(in_run: Callable[..., Sim
     assert handed_out == [0, 1, 2]
     if isinstance(it.manager, ProgressManager):
         assert completed(it.manager) == 3
+
+
+def test_a_fast_loop_is_counted_in_chunks_up_to_what_is_due(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run(due=100)
+    steps = [it.run.step for _ in it.manager.track(range(1000), "train", tick=True)]
+    assert steps == list(range(1000)), "inside a chunk, too, the step is that of the item"
+    assert it.run.step == it.run.ticks.count == 1000
+    counted = [int(line.removeprefix("tick ")) for line in it.run.log]
+    assert len(counted) < 500, "a fast loop is counted in chunks"
+    assert set(range(100, 1001, 100)) <= set(counted), "no chunk goes across what is due"
+
+
+def test_a_slow_loop_is_counted_item_by_item(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run(due=100)
+    for _ in it.manager.track(range(20), "train", tick=True):
+        time.sleep(0.002)
+    assert it.run.log == [f"tick {step}" for step in range(1, 21)]
+
+
+def test_an_interrupted_chunk_ends_with_the_current_item(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run(due=1000)
+    before = signal.signal(signal.SIGALRM, lambda *_: it.run.ticks.interrupt())
+    handed_out = []
+    for item in it.manager.track(range(200), "train", tick=True):
+        handed_out.append(item)
+        if item == 100:
+            signal.raise_signal(signal.SIGALRM)
+            log = len(it.run.log)
+        if item == 101:
+            assert it.run.log[log:] == ["tick 101"], "counted right behind the item that was interrupted"
+    signal.signal(signal.SIGALRM, before)
+    assert handed_out == list(range(200)), "no item is lost where a chunk is cut"
+    assert it.run.step == 200
+
+
+@pytest.mark.parametrize("left_at", [0, 1, 50, 99])
+def test_a_chunk_that_was_left_counts_what_was_done(in_run: Callable[..., SimpleNamespace], left_at: int) -> None:
+    it = in_run(due=1000)
+    for item in it.manager.track(range(100), "train", tick=True):
+        if item == left_at:
+            break
+    gc.collect()
+    assert it.run.step == left_at
+    with pytest.raises(ZeroDivisionError):
+        [1 / (left_at - item) for item in it.manager.track(range(100), "train", tick=True)]
+    gc.collect()
+    assert it.run.step == 2 * left_at
+
+
+def test_a_loop_inside_takes_over_in_the_middle_of_a_chunk(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run(due=1000)
+    seen = []
+    for item in it.manager.track(range(100), "outer", tick=True):
+        if item in (70, 71):
+            seen += [it.run.step for _ in it.manager.track(range(3), "inner", tick=True)]
+    assert seen == [70, 71, 72, 73, 74, 75]
+    assert it.run.step == 98 + 2 * 3
+
+
+def test_ticks_of_the_body_take_over_in_the_middle_of_a_chunk(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run(due=1000)
+    for item in it.manager.track(range(100), "train", tick=True):
+        if item >= 60 and item % 10 == 0:
+            it.run.tick()
+    assert it.run.step == 60 + 4
+
+
+def test_loops_that_alternate_are_counted_once(in_run: Callable[..., SimpleNamespace]) -> None:
+    it = in_run()
+    inner = iter(it.manager.track(range(100), "inner", tick=True))
+    for _ in it.manager.track(range(5), "outer", tick=True):
+        next(inner)
+    del inner
+    gc.collect()
+    assert it.run.step == 4, "four items of the inner loop are done, the fifth was left"
+
+
+def test_a_source_that_ends_early_or_fails_counts_what_was_done(in_run: Callable[..., SimpleNamespace]) -> None:
+    def source(fail: bool) -> Iterator[int]:
+        yield from range(90)
+        if fail:
+            raise OSError("the disk is gone")
+
+    it = in_run(due=1000)
+    assert list(it.manager.track(source(fail=False), "train", tick=True)) == list(range(90))
+    assert it.run.step == 90
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(it.manager.track(source(fail=True), "train", tick=True))
+    gc.collect()
+    # The body of the last item can't be told from the source that failed behind it: that item does not count.
+    assert it.run.step == 90 + 89
 
 
 def test_ticking_outside_of_a_run_is_just_a_loop(manager: ProgressManager) -> None:

@@ -254,39 +254,30 @@ def test_the_module_level_functions_work_in_a_script() -> None:
     assert lines[-1].startswith(("work: 3/3 done", "inner: 3/3 done"))
 
 
-def test_the_module_level_functions_use_the_run_s_manager(tmp_path: Path) -> None:
-    from ridgepole.permanence import current_run
-    from ridgepole.permanences.progress import NullProgressManager, progress_task, track
+@pytest.mark.parametrize("progress", [True, False])
+def test_the_module_level_functions_use_the_run_s_manager(tmp_path: Path, progress: bool) -> None:
+    from ridgepole import Pipeline, process
+    from ridgepole.permanences.progress import progress_task, track
 
-    class Run:
-        def __init__(self, manager: Any) -> None:
-            self.manager, self.step = manager, 0
+    seen: dict[str, Any] = {}
 
-        def get_permanence(self, name: str, default: Any = None) -> Any:
-            return self.manager if name == "progress_manager" else default
+    @progress_task("work")
+    def work(total: int, progress: Any, task_id: int) -> int:
+        progress.advance(task_id)
+        return total
 
-        def tick(self, step: int | None = None) -> None:
-            self.step += 1
+    @process
+    def steps(controller: Any) -> None:
+        assert list(track(range(3), "train", tick=True)) == [0, 1, 2]
+        assert work(1) == 1
+        manager = controller.get_permanence("progress_manager")
+        seen.update(step=controller.step, bars=set(manager.progress_dict), state=manager.get_state())
 
-    for manager in (ProgressManager(Console(file=io.StringIO())), NullProgressManager()):
-        run = Run(manager)
-        token = current_run.set(run)  # type: ignore[arg-type]
-        try:
-            assert list(track(range(3), "train", tick=True)) == [0, 1, 2]
-
-            @progress_task("work")
-            def work(total: int, progress: Any, task_id: int) -> int:
-                progress.advance(task_id)
-                return total
-
-            assert work(1) == 1
-        finally:
-            current_run.reset(token)
-        assert run.step == 3
-        assert "work" in manager.progress_dict
-        if isinstance(manager, ProgressManager):
-            assert manager.progress_dict["train"].tasks[0].completed == 3
-        manager.cleanup()
+    Pipeline("p", progress=progress, logger=False, checkpoint=False, seed=1).process("steps", steps).run(tmp_path)
+    assert seen["step"] == 3
+    assert "work" in seen["bars"]
+    if progress:
+        assert seen["state"]["bars"]["train"] == [{"task": "train", "completed": 3, "total": 3}]
 
 
 @pytest.mark.parametrize(("width", "shown"), [(200, "0.123456789012345"), (80, "…"), (30, "(1/9)")])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
+import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -194,9 +197,28 @@ def test_what_does_not_fit_is_refused_by_name(manager: ProgressManager) -> None:
     ):
         with pytest.raises(ValueError, match="no progress bar 'trainin'"):
             call()
-    for call in (lambda: manager.advance("overall", task), lambda: manager.update("training", 99)):
+    for call in (lambda: manager.advance("overall", 0), lambda: manager.update("training", 99)):
         with pytest.raises(ValueError, match="has no task"):
             call()
+
+
+def test_a_task_of_another_bar_is_told_even_where_both_count_from_zero(manager: ProgressManager) -> None:
+    train = manager.add_task_to_progress("overall", 10)
+    other = manager.add_task_to_progress("cleanup", 10)
+    assert (train, other) == (0, 0)
+    bar = manager.progress_dict["overall"]
+    for call in (
+        lambda: manager.advance("overall", other),
+        lambda: manager.update("overall", other, advance=True),
+        lambda: bar.advance(other),
+        lambda: bar.update(other, advance=1),
+        lambda: bar.reset(other),
+    ):
+        with pytest.raises(ValueError, match="bar 'overall' was given task 0 of bar 'cleanup'"):
+            call()
+    manager.advance("overall", 0)  # a plain number is taken as it is
+    assert pickle.loads(pickle.dumps(train)) == copy.copy(train) == json.loads(json.dumps(train)) == 0
+    assert [task.completed for task in (*bar.tasks, *manager.progress_dict["cleanup"].tasks)] == [1, 0]
 
 
 @pytest.mark.parametrize(("total", "error"), [(-1, ValueError), ("ten", TypeError), (float("nan"), ValueError)])

@@ -11,13 +11,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ridgepole.permanences.progress import text
-from ridgepole.permanences.progress.counting import Counter, Pass, Tracked, total_steps
+from ridgepole.permanences.progress.counting import Counter, Pass
 from ridgepole.permanences.progress.task import LazyTask
+from ridgepole.permanences.progress.tracked import Tracked, total_steps
 
 T = TypeVar("T")
 
 # With the GIL `+=` on an attribute never lost an update in stress tests; without it over half were lost.
 NEEDS_LOCK = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class TaskNumber(int):
+    """A task's id. Each bar counts its own from 0, as Rich does; this one knows which bar it belongs to."""
+
+    bar: Bars
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (int(self),)
 
 
 class Bars(Progress):
@@ -52,8 +62,11 @@ class Bars(Progress):
         """The task of that id.
 
         Raises:
-            ValueError: If this bar has none.
+            ValueError: If this bar has none, or it is the id of a task of another bar.
         """
+        owner = getattr(task_id, "bar", self)
+        if owner is not self:
+            raise ValueError(f"bar {self.name!r} was given task {task_id!r} of bar {owner.name!r}")
         try:
             return self.cells[task_id]
         except (KeyError, TypeError):
@@ -76,7 +89,9 @@ class Bars(Progress):
         """
         total = total_steps(total, f"total of a task of bar {self.name!r}")
         with self._lock:
-            task_id = self._task_index
+            number = TaskNumber(self._task_index)
+            number.bar = self
+            task_id = TaskID(number)  # at run time the very object
             task = LazyTask(
                 task_id,
                 text.clean(description),
@@ -109,10 +124,10 @@ class Bars(Progress):
 
         def advance(self, task_id: TaskID, advance: float = 1) -> None:
             """Adds steps to a task."""
-            try:
-                self.cells[task_id].extra += advance
-            except (KeyError, TypeError):
-                self.task(task_id)  # raises, and says which there are
+            task = self.cells.get(task_id)
+            if task is None or task.id is not task_id:  # a plain number may be right all the same
+                task = self.task(task_id)
+            task.extra += advance
 
     def update(
         self,
@@ -214,6 +229,3 @@ class _OneTask:
         assert isinstance(counter, LazyTask)
         if counter.end_pass(one, exhausted, counter.get_time()):
             counter.bar.refresh()
-
-    def _ticking(self) -> list[Pass]:
-        return []

@@ -16,13 +16,14 @@ from ridgepole.errors import ProgressNoMatch, did_you_mean
 from ridgepole.permanence import Permanence, current_run, run_of
 from ridgepole.permanences.progress import text
 from ridgepole.permanences.progress.bars import NEEDS_LOCK, Bars
-from ridgepole.permanences.progress.counting import Counter, Pass, Tracked, total_steps
+from ridgepole.permanences.progress.counting import Counter, Pass
 from ridgepole.permanences.progress.display import displays
 from ridgepole.permanences.progress.injection import injecting
 from ridgepole.permanences.progress.live import BarsLive
 from ridgepole.permanences.progress.matching import find_bar
 from ridgepole.permanences.progress.palette import next_color
 from ridgepole.permanences.progress.task import LazyTask
+from ridgepole.permanences.progress.tracked import Tracked, total_steps
 
 T = TypeVar("T")
 STANDING_BARS = ("overall", "cleanup", "result")
@@ -60,7 +61,6 @@ class ProgressManager(Permanence):
         self.console = console if console is not None else Console(stderr=True)
         self._run = run_of(self)
         self._lock = threading.RLock()
-        self._ticks: list[Pass] = []
         self.progress_dict: dict[str, Bars] = {}
         self.live: BarsLive = self._init_live()
         for name in STANDING_BARS:
@@ -208,7 +208,7 @@ class ProgressManager(Permanence):
                     f"Add one with add_progress({task_description!r}), or give progress_name"
                 )
             bar = self.progress_dict[found]
-        return int(self._add(bar, task_description, total, always=visible, keep=visible).id)
+        return self._add(bar, task_description, total, always=visible, keep=visible).id
 
     def _add(self, bar: Bars, description: str, total: float | None, *, always: bool, keep: bool) -> LazyTask:
         # Hidden until the rules for its visibility are set, as the display may look at any time.
@@ -233,6 +233,8 @@ class ProgressManager(Permanence):
             task = self.progress_dict[progress_name].cells[task_id]
         except (KeyError, TypeError):
             task = self._task(progress_name, task_id)  # raises, and says which there are
+        if task.id is not task_id:  # not the very id that was given out; a plain number may be right all the same
+            task = task.bar.task(task_id)
         if NEEDS_LOCK:
             with task.bar.lock:
                 task.extra += step
@@ -253,10 +255,10 @@ class ProgressManager(Permanence):
         Raises:
             ValueError: If there is no such bar, or the bar has no such task.
         """
-        task = self._task(progress_name, task_id)
-        task.status = text.clean(status)
         if advance:
             self.advance(progress_name, task_id)
+        task = self._task(progress_name, task_id)
+        task.status = status if type(status) is str else text.clean(status)
 
     def reset(self, progress_name: str) -> None:
         """Sets all tasks of a bar back to 0 and shows their rows again.
@@ -404,9 +406,6 @@ class ProgressManager(Permanence):
         assert isinstance(counter, LazyTask)
         if counter.end_pass(one, exhausted, self._clock()):
             self.live.task_changed()
-
-    def _ticking(self) -> list[Pass]:
-        return self._ticks
 
 
 def _check_name(name: object) -> None:

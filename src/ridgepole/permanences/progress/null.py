@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from ridgepole.permanence import Permanence, current_run, run_of
-from ridgepole.permanences.progress.counting import Counter, Pass, Tracked
+from ridgepole.permanences.progress.counting import Counter, Pass
 from ridgepole.permanences.progress.injection import injecting
+from ridgepole.permanences.progress.tracked import Tracked
 
 T = TypeVar("T")
 
@@ -79,7 +80,6 @@ class NullProgressManager(Permanence):
     def __init__(self, console: Any = None, direct: bool = False) -> None:  # noqa: ARG002 - the same surface
         self.console = console
         self._run = run_of(self)
-        self._ticks: list[Pass] = []
         self.live = self._init_live()
         self.progress_dict: dict[str, NullProgress] = {
             name: NullProgress() for name in ("overall", "cleanup", "result")
@@ -160,6 +160,3 @@ class NullProgressManager(Permanence):
 
     def _end_pass(self, counter: Counter, one: Pass, exhausted: bool) -> None:
         counter.end(one, exhausted)
-
-    def _ticking(self) -> list[Pass]:
-        return self._ticks

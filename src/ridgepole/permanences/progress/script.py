@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ridgepole.permanence import current_run
-from ridgepole.permanences.progress.counting import Tracked
 from ridgepole.permanences.progress.injection import injecting
 from ridgepole.permanences.progress.manager import ProgressManager
 from ridgepole.permanences.progress.null import NullProgressManager
+from ridgepole.permanences.progress.tracked import Tracked
 
 T = TypeVar("T")
 

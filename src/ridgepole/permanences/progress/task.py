@@ -24,6 +24,10 @@ class Owner(Protocol):
         """Guards the counts where there is no GIL."""
         ...
 
+    def task(self, task_id: int) -> LazyTask:
+        """The task of that id."""
+        ...
+
     def refresh(self) -> None:
         """Draws soon."""
         ...
@@ -169,6 +173,7 @@ class LazyTask(Counter, Task):
             self.stop_time = now
         if finished and self.start_time is not None:
             self.finished_time = self.stop_time - self.start_time
+        self.note_wanted = True
         self._settle_notes()
 
     # -- live values --------------------------------------------------------------------------------------------
@@ -176,8 +181,8 @@ class LazyTask(Counter, Task):
     def note(self, values: Mapping[str, Any]) -> None:
         """Keeps values to show; they become text here, on the caller's thread, when the display wants some."""
         self._notes.update(values)
-        if self.note_wanted or not self.active:
-            self.note_wanted = False
+        if self.note_wanted:
+            self.note_wanted = not self.active  # after the end nobody would ask for them any more
             self._settle_notes()
 
     def _settle_notes(self) -> None:
