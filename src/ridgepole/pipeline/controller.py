@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ridgepole.permanences.loggers.group import LoggerGroup
 
 _MISSING: Any = object()
+
+SLOW_CLEANUP = 1.0
+"""Seconds after which the progress of the clean-up is shown."""
 
 
 class Controller:
@@ -229,13 +233,20 @@ class Controller:
             self._group = LoggerGroup([self._owned[name] for name in self._plan.loggers])  # type: ignore[misc]
 
     def _cleanup_bar(self) -> Callable[[], None]:
-        """Shows the clean-up; what goes wrong with showing it never stops it."""
+        """Shows a clean-up that takes its time; what goes wrong with showing it never stops it."""
         display = self._owned.get(self._plan.progress)
+        began = time.monotonic()
         try:
             task = display.add_task_to_progress("cleanup", len(self._owned) - 1, progress_name="cleanup")  # type: ignore[union-attr]
-            return lambda: display.advance("cleanup", task)  # type: ignore[union-attr]
+            bar = display.progress_dict["cleanup"]  # type: ignore[union-attr]
+            bar.update(task, visible=False)
         except Exception:  # noqa: BLE001
             return lambda: None
+
+        def advance() -> None:
+            bar.update(task, advance=1, visible=time.monotonic() - began > SLOW_CLEANUP)
+
+        return advance
 
 
 def _stand_in(part: Part) -> Permanence | None:

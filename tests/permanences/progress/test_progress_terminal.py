@@ -411,7 +411,7 @@ def test_forked_children_draw_nothing_and_cannot_hang(on_terminal: Start) -> Non
         hung = 0
         with ProgressManager() as manager:
             task = manager.add_task_to_progress("overall", 10**9)
-            for number in range(100):
+            for number in range(200):
                 end = time.perf_counter() + random.random() * 0.02
                 while time.perf_counter() < end:
                     manager.advance("overall", task)
@@ -429,7 +429,7 @@ def test_forked_children_draw_nothing_and_cannot_hang(on_terminal: Start) -> Non
     lines = terminal.finish()
     assert "hung: 0" in lines, lines
     assert b"in the child" not in terminal.raw
-    assert [line for line in lines if line.startswith("child")] == [f"child {number}" for number in range(100)]
+    assert [line for line in lines if line.startswith("child")] == [f"child {number}" for number in range(200)]
 
 
 def test_workers_of_a_pool_draw_nothing(on_terminal: Start) -> None:
@@ -532,3 +532,99 @@ def test_at_a_prompt_the_row_is_left_behind_before_the_next_question(on_terminal
     lines = [line for line in terminal.finish() if line and not line.startswith(">>>")]
     assert len(rows_of(lines, "loop")) == 1, lines
     assert [line for line in lines if not line.startswith("loop")] == ["'ready'", "10", "42"], lines
+
+
+INSIDE = {
+    "two rows of tqdm": """
+        for _ in tqdm(range(4), "middle", leave=False):
+            for _ in tqdm(range(8), "inner", leave=False):
+                time.sleep(0.02)
+        """,
+    "three rows of rich": """
+        with Progress(transient=True) as progress:
+            tasks = [progress.add_task(name, total=30) for name in ("one", "two", "three")]
+            for _ in range(30):
+                for task in tasks:
+                    progress.advance(task)
+                time.sleep(0.02)
+        """,
+    "a spinner of rich": """
+        with Console().status("working"):
+            time.sleep(0.4)
+        """,
+}
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+def test_rows_of_other_displays_inside_are_written_anew_in_place(on_terminal: Start, inside: str) -> None:
+    body = textwrap.indent(textwrap.dedent(INSIDE[inside]), "    ")
+    terminal = on_terminal(
+        "import time\n"
+        "from rich.console import Console\n"
+        "from rich.progress import Progress\n"
+        "from tqdm import tqdm\n"
+        "from ridgepole import track\n"
+        "for i in track(range(3), 'outer'):\n"
+        "    time.sleep(0.3)\n"  # until the display is there
+        f"{body}"
+        "    print('printed', i)\n"
+        "    time.sleep(0.1)\n"
+        "print('after')\n",
+        rows=12,
+    )
+    most = 0
+    while terminal.pump(0.01):
+        foreign = [line for line in terminal.lines() if re.match(r"(middle|inner|one|two|three|.? ?working)", line)]
+        most = max(most, len(foreign))
+    lines = terminal.finish()
+    assert 1 <= most <= 3, f"{most} rows at once: frames were printed below each other"
+    assert lines[:3] == ["printed 0", "printed 1", "printed 2"], lines
+    assert len(rows_of(lines, "outer")) == 1, lines
+    assert lines[-1] == "after"
+    assert len(lines) == 5, lines
+
+
+def test_bars_inside_another_display_leave_its_rows_whole(on_terminal: Start) -> None:
+    terminal = on_terminal(
+        """
+        import time
+        import rich.progress
+        from ridgepole import track
+        for _ in rich.progress.track(range(3), "outer"):
+            for i in track(range(10), "inner"):
+                time.sleep(0.03)
+        print("after")
+        """
+    )
+    lines = terminal.finish()
+    assert lines[-1] == "after", lines
+    assert "100%" in lines[-2], lines
+    assert len([line for line in rows_of(lines, "inner") if "(10/10)" in line]) == 3, lines
+    assert not [line for line in lines if "outer" in line and "inner" in line], lines
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_ctrl_z_gives_the_shell_a_clean_screen_and_fg_draws_again(on_terminal: Start, tmp_path: Path) -> None:
+    terminal = on_terminal(
+        "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])",
+        PS1="$ ",
+        BASH_SILENCE_DEPRECATION_WARNING="1",
+    )
+    script = tmp_path / "loop.py"
+    script.write_text(
+        "import time\nfrom ridgepole import track\nfor i in track(range(150), 'train'):\n    time.sleep(0.02)\n"
+    )
+    terminal.until("$")
+    terminal.child.sendline(f"{sys.executable} {script}")
+    terminal.until("train  ━")
+    terminal.child.send("\x1a")
+    stopped = terminal.until("Stopped")
+    assert not terminal.screen.cursor.hidden
+    terminal.child.sendline("echo in the shell")
+    terminal.until("\nin the shell")
+    terminal.child.sendline("fg")
+    terminal.until("(150/150)")
+    terminal.child.sendline("exit")
+    lines = terminal.finish()
+    assert len([line for line in lines if "(150/150)" in line]) == 1, lines
+    assert "in the shell" in lines, (stopped, lines)

@@ -69,8 +69,9 @@ def _due(task: LazyTask, now: float, *, closing: bool) -> str:
     rested = task.told is None or now - task.told >= LINE_SECONDS
     if task.ended or closing:
         return _end(task, now) if rested or closing or task.passes == 1 else ""
-    if task.told is None:
+    if task.told is None and task.active:
         return f"{_count(task)} started"
+    # One that is moved by hand is first heard of when it has moved.
     return _middle(task, now) if rested and task.completed != task.told_count else ""
 
 

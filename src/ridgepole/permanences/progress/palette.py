@@ -5,9 +5,9 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 
-# Okabe and Ito, "Color Universal Design" (2008), the dark ones put late; their black is a grey here, visible on
-# dark and on light terminals.
-OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
+# Okabe and Ito, "Color Universal Design" (2008), the dark ones put late. Their black is a grey here, visible on dark
+# and on light terminals; a lighter one could not be told from the pink without the cones for green.
+OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#686868")
 
 
 def next_color(used: Sequence[str]) -> str:

@@ -13,15 +13,17 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TextIO, cast
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console
 
 from ridgepole.permanences.progress.display import IDLE_SECONDS, Display, Source
+from ridgepole.permanences.progress.region import LOOKS, Region, cut
 from ridgepole.permanences.progress.rows import Painter
-from ridgepole.permanences.progress.streams import Redirection, Stream
+from ridgepole.permanences.progress.streams import Redirection
 from ridgepole.permanences.progress.task import LazyTask
 
 # A synchronised update (DEC private mode 2026): terminals that know it show the frame at once, others ignore it.
@@ -32,6 +34,7 @@ END = "\x1b[?25h\x1b[?2026l"
 ERASE = "\r\x1b[K\x1b7\x1b[B\x1b[J\x1b8"
 TAIL_PERIOD = 0.05
 NOTE_PERIOD = 0.5
+HISTORY_LINES = 50
 
 
 class Screen(Display):
@@ -48,7 +51,7 @@ class Screen(Display):
         self._console = console
         self._painter = Painter(console)
         self._redirection = Redirection(self)
-        self._terminal: IO[str] = _real(console.file)
+        self._terminal: IO[str] = self._redirection.real(console.file)
         self._open = False
         self._in_child = False
         self._pauses = 0
@@ -56,6 +59,8 @@ class Screen(Display):
         self._led: list[Console] = []
         self._rows: list[str] = []
         self._seen: object = None
+        self._history: deque[str] = deque(maxlen=HISTORY_LINES)
+        self._lifted = 0  # rows between the cursor and the first row that is drawn anew
         self._idle_since: float | None = None
         self._drawn_at = 0.0
         self._noted_at = 0.0
@@ -67,6 +72,8 @@ class Screen(Display):
         super().attach(source)
         with self.guarded():
             if self._sources:
+                # Before there is anything to see: another display that begins now is to find our streams.
+                self._redirection.install(self._terminal)
                 self._redirection.install_input(self._asking)
             if self._open:
                 self._lead_consoles()
@@ -94,6 +101,8 @@ class Screen(Display):
             return
         if not tasks and not self._open:
             return
+        if self._open:
+            self._redirection.install(self._terminal)  # again: another display may have put the real ones back
         size = self._size()
         seen = (
             size,
@@ -145,15 +154,27 @@ class Screen(Display):
         return os.terminal_size((min(size.width, real.columns or 80), min(size.height, real.lines or 25)))
 
     def _frame(self, above: str = "") -> None:
-        """Writes one frame: lines above, the row with the start of a line, the bars, and the cursor back up."""
-        tail = next((stream.preview() for stream in self._redirection.streams if stream.tail), "")
+        """Writes one frame: lines above, what may still change of foreign output, the bars, and the cursor back up."""
         width = max(1, self._size().columns - 1)
-        tail = tail if cell_len(tail) <= width else set_cell_size(tail, width)
-        back = f"\x1b[{len(self._rows)}A\r" if self._rows else "\r"
-        if tail:
-            back += f"\x1b[{cell_len(tail)}C"
-        self._write(BEGIN + ERASE + above + tail + "".join("\r\n" + row for row in self._rows) + back + END)
+        region = self._live_region()
+        lines = [cut(line, width) for line in region.visible()] if region else [""]
+        row = region.row if region else 0
+        below = len(lines) - 1 - row + len(self._rows)
+        across = cell_len(LOOKS.sub("", lines[row]))
+        back = (f"\x1b[{below}A\r" if below else "\r") + (f"\x1b[{across}C" if across else "")
+        start = self._to_top()
+        self._lifted = row
+        self._write(BEGIN + start + ERASE + above + "\r\n".join([*lines, *self._rows]) + back + END)
         self._drawn_at = time.monotonic()
+
+    def _live_region(self) -> Region | None:
+        """What may still change; of two streams the one with more of it."""
+        regions = [stream.region for stream in self._redirection.streams if not stream.region.empty]
+        return max(regions, key=lambda region: len(region.lines), default=None)
+
+    def _to_top(self) -> str:
+        """Moves the cursor to the first row of what is to be drawn anew."""
+        return f"\x1b[{self._lifted}A" if self._lifted else ""
 
     def _write(self, text: str) -> None:
         self._terminal.write(text)
@@ -164,7 +185,7 @@ class Screen(Display):
     def _ensure_open(self, width: int) -> None:
         if self._open:
             return
-        self._terminal = _real(self._console.file)
+        self._terminal = self._redirection.real(self._console.file)
         self._redirection.install(self._terminal)
         self._lead_consoles()
         # Where the cursor stands behind the start of a line, this moves to the next one; else it stays.
@@ -172,8 +193,9 @@ class Screen(Display):
         self._open = True
 
     def released(self) -> None:
-        """Gives `input` back when nobody shows anything any more."""
+        """Gives `input` and the streams back when nobody shows anything any more."""
         self._redirection.remove_input()
+        self._redirection.remove()
 
     def _lead_consoles(self) -> None:
         """Leads what managers' consoles print above the bars, where they hold the terminal's stream themselves."""
@@ -194,16 +216,20 @@ class Screen(Display):
         if not self._open:
             return
         self._open = False
-        rest = "".join(stream.rest() for stream in self._redirection.streams)
+        cleared = [stream.clear() for stream in self._redirection.streams]
+        lines = [line for *whole, _ in cleared for line in whole]
         self._release()
         self._rows, self._seen = [], None
-        self._write(BEGIN + ERASE + "".join(row + "\r\n" for row in rows) + rest + END)
+        whole = "".join(line + "\r\n" for line in [*lines, *rows])
+        self._write(BEGIN + self._to_top() + ERASE + whole + "".join(begun for *_, begun in cleared) + END)
+        self._lifted = 0
+        self._history.clear()
 
     def abandon(self) -> None:
         """Gives the streams back without writing."""
         self._open = False
         for stream in self._redirection.streams:
-            stream.rest()
+            stream.clear()
         self._release()
         self.released()
 
@@ -244,8 +270,11 @@ class Screen(Display):
         return clock - self._idle_since >= IDLE_SECONDS
 
     def notice(self) -> None:
-        """At an interactive prompt the rows are left behind at once: the prompt is not written through Python."""
-        if hasattr(sys, "ps1") or sys.flags.interactive:
+        """Leaves the rows behind at once where what comes next will not be written through our streams.
+
+        That is so at an interactive prompt, and inside another display that puts the real streams back at its end.
+        """
+        if hasattr(sys, "ps1") or sys.flags.interactive or self._redirection.foreign:
             self.settle()
 
     # -- pauses -------------------------------------------------------------------------------------------------
@@ -304,15 +333,26 @@ class Screen(Display):
         """Whether this is a forked child, and its parent's bars may stand below what it prints."""
         return self._in_child
 
-    def show_lines(self, text: str) -> None:
+    def show_lines(self, lines: list[str]) -> None:
         """Shows complete lines above the bars. Errors of the terminal are the printing code's, as without bars."""
-        self._frame(text)
+        self._history.extend(lines)
+        self._frame("".join(line + "\n" for line in lines))
 
-    def show_tail(self) -> None:
-        """Shows the start of a line, unless the screen was drawn just now: then the next frame does."""
+    def take_back(self, count: int) -> list[str]:
+        """Takes the last lines that were shown off again; at most so many, and only what is still on the screen."""
+        columns, room = self._size()
+        room -= 1 + len(self._rows) + self._lifted
+        back: list[str] = []
+        while len(back) < count and self._history:
+            height = max(1, -(-cell_len(LOOKS.sub("", self._history[-1])) // max(1, columns)))
+            if height > room:
+                break
+            room -= height
+            self._lifted += height
+            back.insert(0, self._history.pop())
+        return back
+
+    def show_region(self) -> None:
+        """Shows what may still change, unless the screen was drawn just now: then the next frame does."""
         if time.monotonic() - self._drawn_at >= TAIL_PERIOD:
             self._frame()
-
-
-def _real(stream: IO[str]) -> IO[str]:
-    return stream.real if isinstance(stream, Stream) else stream

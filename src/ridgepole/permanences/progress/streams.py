@@ -12,22 +12,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import IO, Any, Protocol, TextIO, cast
 
-# Escape codes that only change how text looks may pass: colours (SGR) and links (OSC 8). What moves the cursor or
-# erases would tear the bars apart, and is left out.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-_LOOKS = re.compile(r"\x1b(?:\[[0-9;:]*m|\]8;[^\x07\x1b]*(?:\x07|\x1b\\))")
+from ridgepole.permanences.progress.region import RESET, Region
+
 _COLOR = re.compile(r"\x1b\[[0-9;:]*m")
 _RESET = re.compile(r"\x1b\[0*m")
-RESET = "\x1b[0m"
 ERASE_BELOW = "\x1b[J"
-_LONGEST_TAIL = 4000
 
 
 class Stream:
     """Stands in for `sys.stdout` or `sys.stderr` while bars are live, and passes everything on while they are not.
 
-    Complete lines go above the bars. The start of a line that is not complete yet (`print(".", end="")`, or another
-    progress bar that works with carriage returns) is shown in the row above the bars, until the rest comes.
+    Complete lines go above the bars. What may still change (the start of a line as of `print(".", end="")`, the rows
+    of another progress display) is shown between them and the bars.
 
     Args:
         screen: Who shows it.
@@ -37,7 +33,8 @@ class Stream:
     def __init__(self, screen: Sink, real: TextIO) -> None:
         self._screen = screen
         self.real = real
-        self.tail = ""
+        self.region = Region(screen.take_back)
+        self._held = ""  # in a forked child: the start of a line
         self._ink = ""  # colours that were switched on and not off again
 
     def __getattr__(self, name: str) -> Any:
@@ -59,9 +56,9 @@ class Stream:
 
     def _write_in_child(self, text: str) -> int:
         """Writes whole lines, and wipes away the parent's bars that may stand below them."""
-        self.tail += text
+        self._held += text
         if "\n" in text:
-            whole, self.tail = self.tail, ""
+            whole, self._held = self._held, ""
             self.real.write(ERASE_BELOW + whole)
         return len(text)
 
@@ -79,25 +76,18 @@ class Stream:
     def flush(self) -> None:
         """Shows the start of a line, if there is one, and flushes the real stream."""
         with self._screen.lock:
-            if self.tail and self._screen.taking_lines():
-                self._screen.show_tail()
+            if not self.region.empty and self._screen.taking_lines():
+                self._screen.show_region()
                 return
-        if self.tail:  # in a forked child
-            whole, self.tail = self.tail, ""
+        if self._held:
+            whole, self._held = self._held, ""
             self.real.write(whole)
         self.real.flush()
 
     def _take(self, text: str) -> None:
-        self.tail += _ESCAPE.sub(_only_looks, text) if "\x1b" in text else text
-        if "\n" in self.tail:
-            lines, _, self.tail = self.tail.rpartition("\n")
-            self._screen.show_lines(self._inked(lines) + "\n")
-        # Of a line that was overwritten only the newest version counts; it may grow without end otherwise.
-        if "\r" in self.tail:
-            self.tail = self.tail.rstrip("\r").rpartition("\r")[2] + "\r" * self.tail.endswith("\r")
-        if len(self.tail) > _LONGEST_TAIL:
-            self._screen.show_lines(self._inked(self.tail) + "\n")
-            self.tail = ""
+        lines = self.region.feed(text)
+        if lines:
+            self._screen.show_lines([self._inked(line) for line in lines])
 
     def _inked(self, text: str) -> str:
         """A text in the colours that are on, which are off behind it, so that the bars keep theirs."""
@@ -108,20 +98,12 @@ class Stream:
             self._ink = "" if _RESET.fullmatch(color) else (self._ink + color)[-100:]
         return inked + RESET
 
-    def rest(self) -> str:
-        """Hands over the start of a line, in the colours that are on, when the bars go."""
-        rest, self.tail = self._ink + self.tail, ""
-        self._ink = ""
-        return rest
-
-    def preview(self) -> str:
-        """The start of a line as plain text, for the row above the bars."""
-        plain = _ESCAPE.sub("", self.tail).rstrip("\r").rpartition("\r")[2]
-        return "".join(char if char.isprintable() else " " for char in plain)
-
-
-def _only_looks(match: re.Match[str]) -> str:
-    return match[0] if _LOOKS.fullmatch(match[0]) else ""
+    def clear(self) -> list[str]:
+        """Hands over what may still change, the line that is begun last, when the bars go."""
+        *lines, begun = self.region.clear()
+        lines = [self._inked(line) for line in lines]
+        begun, self._ink = self._ink + begun, ""
+        return [*lines, begun]
 
 
 class Sink(Protocol):
@@ -140,12 +122,16 @@ class Sink(Protocol):
         """Whether this is a forked child, and its parent's bars may stand below what it prints."""
         ...
 
-    def show_lines(self, text: str) -> None:
+    def show_lines(self, lines: list[str]) -> None:
         """Shows complete lines above the bars."""
         ...
 
-    def show_tail(self) -> None:
-        """Shows the start of a line in the row above the bars."""
+    def take_back(self, count: int) -> list[str]:
+        """Takes the last lines that were shown off again; at most so many."""
+        ...
+
+    def show_region(self) -> None:
+        """Shows what may still change."""
         ...
 
 
@@ -154,11 +140,16 @@ class Redirection:
 
     Args:
         screen: Who shows what is written.
+
+    Attributes:
+        foreign: Whether another display had put its own streams in place, and will take ours away with them.
     """
 
     def __init__(self, screen: Sink) -> None:
         self._screen = screen
         self._streams: dict[int, Stream] = {}
+        self._put: dict[str, Stream] = {}  # where our streams were put; they may lie below others by now
+        self.foreign = False
         self._input: tuple[Callable[..., str], Callable[..., str]] | None = None
 
     def stand_in(self, real: TextIO) -> Stream:
@@ -168,19 +159,33 @@ class Redirection:
             stream = self._streams[id(real)] = Stream(self._screen, real)
         return stream
 
+    def real(self, stream: IO[str]) -> IO[str]:
+        """The real stream below a stand-in, or below what others have put on top of one."""
+        for name, put in self._put.items():
+            if stream is getattr(sys, name):
+                return put.real
+        return stream.real if isinstance(stream, Stream) else stream
+
     @property
     def streams(self) -> list[Stream]:
         """All stand-ins."""
         return list(self._streams.values())
 
     def install(self, terminal: IO[str]) -> None:
-        """Redirects `sys.stdout` and `sys.stderr` where they are this terminal: the stream that bars are drawn on."""
+        """Redirects `sys.stdout` and `sys.stderr` where they are this terminal: the stream that bars are drawn on.
+
+        Also again, where another display has put the real ones back. What it has put on top of ours leads to ours.
+        """
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if stream is not None and not isinstance(stream, Stream) and same_terminal(stream, terminal):
+            if stream is None or isinstance(stream, Stream) or (name in self._put and id(stream) not in self._streams):
+                continue
+            if same_terminal(stream, terminal):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
-                setattr(sys, name, self.stand_in(stream))
+                self._put[name] = self.stand_in(stream)
+                setattr(sys, name, self._put[name])
+                self.foreign |= stream is not getattr(sys, f"__{name}__")
 
     def install_input(self, ask: Callable[[Callable[..., str]], Callable[..., str]]) -> None:
         """Replaces `input`, which writes its prompt past Python's streams.
@@ -204,6 +209,7 @@ class Redirection:
             stream = getattr(sys, name)
             if isinstance(stream, Stream) and self._streams.get(id(stream.real)) is stream:
                 setattr(sys, name, stream.real)
+                self._put.pop(name, None)
 
     def adopt_handlers(self, terminal: IO[str]) -> None:
         """Leads logging handlers that already hold one of the real streams to its stand-in.
