@@ -628,3 +628,36 @@ def test_ctrl_z_gives_the_shell_a_clean_screen_and_fg_draws_again(on_terminal: S
     lines = terminal.finish()
     assert len([line for line in lines if "(150/150)" in line]) == 1, lines
     assert "in the shell" in lines, (stopped, lines)
+
+
+def test_a_pipeline_shows_its_processes_and_a_clean_up_that_takes_its_time(on_terminal: Start, tmp_path: Path) -> None:
+    terminal = on_terminal(
+        f"""
+        import time
+        from ridgepole import Permanence, Pipeline, process, track
+        from ridgepole.permanences import BaseLoggerManager
+        class Slow(Permanence):
+            def __init__(self, seconds: float):
+                self.seconds = seconds
+            def cleanup(self):
+                time.sleep(self.seconds)
+        @process
+        def train(logger: BaseLoggerManager):
+            for i in track(range(40), "train", tick=True):
+                time.sleep(0.02)
+                logger.warning("half way") if i == 20 else None
+        pipeline = Pipeline("bars", seed=1).process("train", train).process("again", train)
+        pipeline.permanence("quick", Slow, seconds=0.0)
+        for number in range(4):
+            pipeline.permanence(f"slow{{number}}", Slow, seconds=0.6)
+        pipeline.run({str(tmp_path)!r})
+        print("after")
+        """
+    )
+    terminal.until("overall  ━", "(1/2)", "train  ")
+    terminal.until("cleanup  ━")
+    lines = terminal.finish()
+    assert len([line for line in lines if line.endswith("half way")]) == 2, lines
+    assert len(rows_of(lines, "train")) == 1, lines
+    assert not rows_of(lines, "overall"), "its end is the run's own"
+    assert lines[-1] == "after"
