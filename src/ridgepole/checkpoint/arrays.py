@@ -47,8 +47,8 @@ class ArrayEncoder:
             place = value.__array_interface__["data"][0], value.dtype.str, value.shape, value.strides
             self._alive.append(value)  # so that no later array gets the same address
             return first_of(self._seen, (place, str(value.dtype)), lambda: self._array(value, numpy))
-        if isinstance(value, numpy.str_):
-            return {"numpy.str": b64encode(str(value).encode("utf-8", "surrogatepass")).decode()}
+        if isinstance(value, numpy.str_):  # str() of one cuts zeros off its end, a slice doesn't
+            return {"numpy.str": b64encode(value[:].encode("utf-8", "surrogatepass")).decode()}
         if isinstance(value, numpy.bytes_):
             return {"numpy.bytes": b64encode(bytes(value)).decode()}
         if isinstance(value, numpy.generic):
@@ -59,8 +59,8 @@ class ArrayEncoder:
 
     def _array(self, value: Any, numpy: ModuleType) -> Json:
         dtype = self._dtype(value.dtype, numpy)
-        carrier = CARRIERS.get(value.dtype.str, "U8") if isinstance(dtype, str) else "U8"
-        shape = value.shape if dtype in CARRIERS else (value.nbytes,)
+        word = CARRIERS.get(dtype) if isinstance(dtype, str) else None
+        carrier, shape = (word, value.shape) if word else ("U8", (value.nbytes,))
 
         def read() -> memoryview:
             # tobytes() where there is no buffer, as for dates, or no contiguous one

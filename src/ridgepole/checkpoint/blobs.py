@@ -80,6 +80,8 @@ def show_path(keys: Sequence[object]) -> str:
 
 
 def _show_key(key: object) -> str:
+    if type(key) is int and key.bit_length() > 200:  # repr() refuses over 4300 digits
+        return f"{hex(key)[:57]}..."
     # repr() of anything else might run the user's code
     shown = repr(key) if type(key) in (str, int, float, bool, bytes, type(None)) else f"<{type(key).__name__}>"
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
@@ -111,7 +113,7 @@ class Sink:
 
     def name(self) -> str:
         """The path in the form that tensors have in a file: `network.weight`."""
-        words = (str(key) if type(key) in (str, int, Attribute) else _show_key(key) for key in self.path)
+        words = (str(key) if isinstance(key, str) else _show_key(key) for key in self.path)
         return ".".join(words).encode("utf-8", "backslashreplace").decode()
 
     def refuse(self, what: str, advice: str) -> StateError:

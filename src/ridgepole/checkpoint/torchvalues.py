@@ -98,8 +98,10 @@ class TorchEncoder:
             raise self._sink.refuse("a tensor as a key", "it is hashed by its identity; use a number or a name")
         if type(value) not in plain:
             raise self._sink.refuse(f"a {type_name(value)}", "store a plain tensor, such as its .to_local() or .data")
-        if value.layout != torch.strided or value.is_nested:
-            raise self._sink.refuse(f"a tensor of the layout {value.layout}", "store x.to_dense(), or its parts")
+        if value.is_nested:
+            raise self._sink.refuse("a nested tensor", "store x.unbind()")
+        if value.layout != torch.strided:
+            raise self._sink.refuse(f"a tensor of the layout {value.layout}", "store x.to_dense()")
         if value.is_quantized:
             raise self._sink.refuse("a quantized tensor", "store x.int_repr(), x.q_scale() and x.q_zero_point()")
         if value.device.type == "meta":
