@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import is_dataclass
 from enum import Enum
 from random import Random
 from types import FunctionType, MethodType
@@ -36,12 +35,13 @@ _ATTRIBUTES = {
 
 def advice_for(value: Any) -> str:
     """One sentence; nothing of the value's own code is run for it."""
-    if is_dataclass(value) and not isinstance(value, type):
+    kind = type(value)  # isinstance() would ask the value for its __class__
+    if hasattr(kind, "__dataclass_fields__"):
         return "store dataclasses.asdict(x)"
     for base, advice in _BASES:
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return advice
     for name, advice in _ATTRIBUTES.items():
-        if any(name in vars(kind) for kind in type(value).__mro__):
+        if any(name in vars(base) for base in kind.__mro__):
             return advice
     return "store what it is made of: numbers, text, lists, dicts, arrays, tensors"

@@ -41,19 +41,20 @@ class ArrayEncoder:
 
     def encode(self, value: Any, numpy: ModuleType) -> Json:
         """The node of a value; None where it is none of numpy's."""
-        if isinstance(value, numpy.ndarray):
-            if type(value) is not numpy.ndarray:
+        kind = type(value)  # isinstance() would ask the value for its __class__
+        if issubclass(kind, numpy.ndarray):
+            if kind is not numpy.ndarray:
                 raise self._sink.refuse(f"a {type_name(value)}", "store numpy.asarray(x) and what else it holds")
             place = value.__array_interface__["data"][0], value.dtype.str, value.shape, value.strides
             self._alive.append(value)  # so that no later array gets the same address
             return first_of(self._seen, (place, str(value.dtype)), lambda: self._array(value, numpy))
-        if isinstance(value, numpy.str_):  # str() of one cuts zeros off its end, a slice doesn't
+        if issubclass(kind, numpy.str_):  # str() of one cuts zeros off its end, a slice doesn't
             return {"numpy.str": b64encode(value[:].encode("utf-8", "surrogatepass")).decode()}
-        if isinstance(value, numpy.bytes_):
+        if issubclass(kind, numpy.bytes_):
             return {"numpy.bytes": b64encode(bytes(value)).decode()}
-        if isinstance(value, numpy.generic):
+        if issubclass(kind, numpy.generic):
             return {"numpy.scalar": [self._dtype(value.dtype, numpy), b64encode(value.tobytes()).decode()]}
-        if isinstance(value, numpy.dtype):
+        if issubclass(kind, numpy.dtype):
             return {"numpy.dtype": self._dtype(value, numpy)}
         return None
 

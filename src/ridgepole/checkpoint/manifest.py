@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-from ridgepole.checkpoint.layout import ERROR, is_file_name, parse_name
+from ridgepole.checkpoint.layout import ERROR, is_file_name, parse_name, part_names
 from ridgepole.checkpoint.policy import KeepBest
 
 FORMAT = 1
@@ -163,6 +163,8 @@ def _info(fields: Any, path: Path) -> CheckpointInfo:
             raise ValueError(f"a file called {name[:100]!r}")
         if type(record.size) is not int or record.size < 0 or type(record.sha256) is not str:
             raise ValueError(f"no size and hash of {name}")
+    if part_names(0)[0] not in files:
+        raise ValueError("no state among its files")
     types = {"number": int, "step": int, "kind": str, "time": float, "world_size": int, "config_hash": str}
     for name, kind in (types | {"meta": dict, "format": int}).items():
         if type(fields[name]) is not kind:

@@ -79,16 +79,17 @@ class TorchEncoder:
 
     def encode(self, value: Any, torch: ModuleType) -> Json:
         """The node of a value, complete only after `finish`; None where it is none of torch's."""
-        if isinstance(value, torch.Tensor):
+        kind = type(value)  # isinstance() would ask the value for its __class__
+        if issubclass(kind, torch.Tensor):
             self._check(value, torch)
             node: dict[str, Json] = {}
             self._leaf(value.detach().resolve_conj().resolve_neg()).nodes.append(node)
             return {"torch": node}
-        if type(value) is torch.Size:
+        if kind is torch.Size:
             return {"torch.Size": list(value)}
-        if isinstance(value, torch.dtype):
+        if kind is torch.dtype:
             return {"torch.dtype": _word(value)}
-        if isinstance(value, torch.device):
+        if kind is torch.device:
             return {"torch.device": str(value)}
         return None
 
