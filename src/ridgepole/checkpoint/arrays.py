@@ -75,13 +75,9 @@ class ArrayEncoder:
 
     def _dtype(self, dtype: Any, numpy: ModuleType) -> Json:
         """A type as numpy's own file format describes it, which needs no code to be read back."""
-        if dtype.hasobject:
+        if dtype.kind == "O":
             raise self._sink.refuse("an array of Python objects", "store x.tolist(), or give it a plain dtype")
-        try:
-            described = numpy.lib.format.dtype_to_descr(dtype)
-            exact = numpy.lib.format.descr_to_dtype(described) == dtype
-        except (TypeError, ValueError, UserWarning):
-            exact = False
-        if not exact:
+        described = None if dtype.hasobject or dtype.metadata else numpy.lib.format.dtype_to_descr(dtype)
+        if described is None or numpy.lib.format.descr_to_dtype(described) != dtype:
             raise self._sink.refuse(f"of the numpy dtype {dtype}", "store it with a dtype that numpy.save can describe")
         return described

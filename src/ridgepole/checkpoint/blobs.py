@@ -70,10 +70,11 @@ def show_path(keys: Sequence[object]) -> str:
     """A path as a user would write it: `permanences.network['optimiser']['state'][0]`."""
     text = ""
     for depth, key in enumerate(keys):
-        if isinstance(key, Attribute) or (depth == 1 and isinstance(key, str) and key.isidentifier()):
+        kind = type(key)  # isinstance() would ask the key for its __class__
+        if kind is Attribute or (depth == 1 and kind is str and str(key).isidentifier()):
             text += f".{key}"
-        elif depth == 0 and isinstance(key, str):
-            text += key
+        elif depth == 0 and kind is str:
+            text += str(key)
         else:
             text += f"[{_show_key(key)}]"
     return text or "the state"
@@ -113,7 +114,7 @@ class Sink:
 
     def name(self) -> str:
         """The path in the form that tensors have in a file: `network.weight`."""
-        words = (str(key) if isinstance(key, str) else _show_key(key) for key in self.path)
+        words = (str(key) if type(key) in (str, Attribute) else _show_key(key) for key in self.path)
         return ".".join(words).encode("utf-8", "backslashreplace").decode()
 
     def refuse(self, what: str, advice: str) -> StateError:

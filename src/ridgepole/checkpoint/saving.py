@@ -87,7 +87,7 @@ class Saving:
 
     Attributes:
         directory: Temporary; every other rank gives it to `write_part`.
-        open: Whether it is neither committed nor given up.
+        open: Whether its `with` block was entered, and it is neither committed nor given up.
     """
 
     def __init__(
@@ -98,12 +98,13 @@ class Saving:
         after: Callable[[CheckpointInfo], Saved],
     ) -> None:
         self.directory = directory
-        self.open = True
+        self.open = False
         self._info = info
         self._keep_best = keep_best
         self._after = after
 
     def __enter__(self) -> Self:
+        self.open = True  # not before: an interrupt between the two would leave it open for ever
         return self
 
     def __exit__(
@@ -143,7 +144,7 @@ class Saving:
             CheckpointError: If the system refuses, or a part is not there.
         """
         if not self.open:
-            raise CheckpointError(f"the save of {self._info.name} is over: begin another")
+            raise CheckpointError(f"the save of {self._info.name} is over, or its `with` not entered: begin another")
         manifest = replace(
             self._info,
             score=score_of(self._keep_best, score),
