@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ridgepole.errors import CheckpointError as CheckpointError
     from ridgepole.errors import ConfigError as ConfigError
     from ridgepole.errors import DeviceWaitTimeout as DeviceWaitTimeout
     from ridgepole.errors import LifecycleError as LifecycleError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ridgepole.errors import ProgressNoMatch as ProgressNoMatch
     from ridgepole.errors import RidgepoleError as RidgepoleError
     from ridgepole.errors import RunDirError as RunDirError
+    from ridgepole.errors import StateError as StateError
     from ridgepole.errors import StopRequested as StopRequested
     from ridgepole.errors import ValidationFailed as ValidationFailed
     from ridgepole.errors import VRAMUsageError as VRAMUsageError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CheckpointError": "ridgepole.errors",
     "ConfigError": "ridgepole.errors",
     "DeviceWaitTimeout": "ridgepole.errors",
     "LifecycleError": "ridgepole.errors",
@@ -45,6 +48,7 @@ _HOMES = {
     "ProgressNoMatch": "ridgepole.errors",
     "RidgepoleError": "ridgepole.errors",
     "RunDirError": "ridgepole.errors",
+    "StateError": "ridgepole.errors",
     "StopRequested": "ridgepole.errors",
     "VRAMUsageError": "ridgepole.errors",
     "ValidationFailed": "ridgepole.errors",
@@ -55,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckpointError",
     "ConfigError",
     "DeviceWaitTimeout",
     "LifecycleError",
@@ -67,6 +72,7 @@ __all__ = [
     "ProgressNoMatch",
     "RidgepoleError",
     "RunDirError",
+    "StateError",
     "StopRequested",
     "VRAMUsageError",
     "ValidationFailed",

@@ -9,6 +9,8 @@ RidgepoleError
 ├── PermanenceNotFoundError      nothing of that name or type was declared          (LookupError)
 ├── RunDirError                  a run directory can't be made, found or read       (OSError)
 ├── LogWriteError                a record did not reach the operating system        (OSError)
+├── CheckpointError              a checkpoint can't be written, found or read       (OSError)
+├── StateError                   a state holds what a checkpoint can't store        (TypeError)
 ├── TrackerError                 a tracking server, or its client, can't be used     (ConnectionError)
 ├── ProgressNoMatch              no bar fits a decorated function's name            (RuntimeError)
 ├── DeviceUnavailableError       a device is there, or was, but can't be used       (RuntimeError)
@@ -169,6 +171,30 @@ class RunDirError(RidgepoleError, OSError):
 
 class LogWriteError(RidgepoleError, OSError):
     """A record did not reach the operating system; the logger's step has not moved."""
+
+
+class CheckpointError(RidgepoleError, OSError):
+    """A checkpoint can't be written, found or read: a full disk, damage, a newer format, an unknown name.
+
+    `errno` is set where the operating system gave the reason. The checkpoints that were there before are untouched.
+    """
+
+
+class StateError(RidgepoleError, TypeError):
+    """A state holds a value that a checkpoint can't store.
+
+    Args:
+        path: Where the value stands, such as `permanences.network['optimiser']['state'][0]`.
+        what: What stands there, such as `a torch.Generator`.
+        advice: What to do about it, such as `store its .get_state()`.
+    """
+
+    def __init__(self, path: str, what: str, advice: str) -> None:
+        super().__init__(f"{path} is {what}, which a checkpoint can't store: {advice}")
+        self.path, self.what, self.advice = path, what, advice
+
+    def __reduce__(self) -> tuple[type[StateError], tuple[str, str, str]]:
+        return StateError, (self.path, self.what, self.advice)
 
 
 class TrackerError(RidgepoleError, ConnectionError):

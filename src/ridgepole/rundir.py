@@ -78,10 +78,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _fsync_directory(path.parent)
+    fsync_directory(path.parent)
 
 
-def _fsync_directory(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
+    """Makes the names in a directory, such as that of a file renamed into it, survive a loss of power."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -1,0 +1,115 @@
+"""SHA-256 in a thread beside the one that writes or reads: hashlib and the system calls both let go of the GIL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from types import TracebackType
+from typing import Self
+
+CHUNK = 4 << 20
+"""Bytes that are handed over at once."""
+
+_SMALL = 1 << 16
+"""Pieces below this many bytes are gathered: a queue and a system call cost more than a copy."""
+
+
+class Digest:
+    """A running hash; `update` returns at once, unless the thread is some chunks behind.
+
+    What it is given must not change before `hexdigest`. Use it as a context manager, so that the thread ends.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._queue: queue.Queue[memoryview | None] = queue.Queue(maxsize=8)
+        self._thread: threading.Thread | None = None
+        self._small = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def update(self, data: memoryview) -> None:
+        """Hashes these bytes after all before them."""
+        if len(data) < _SMALL:
+            self._small += data
+            if len(self._small) < CHUNK:
+                return
+            data = memoryview(b"")
+        if self._small:
+            self._put(memoryview(self._small))
+            self._small = bytearray()
+        if data:
+            self._put(data)
+
+    def hexdigest(self) -> str:
+        """The hash of all that was given; nothing can be added after it."""
+        self._end()
+        self._hash.update(self._small)
+        self._small = bytearray()
+        return self._hash.hexdigest()
+
+    def _put(self, data: memoryview) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="ridgepole-hash", daemon=True)
+            self._thread.start()
+        self._queue.put(data)
+
+    def _work(self) -> None:
+        while (data := self._queue.get()) is not None:
+            self._hash.update(data)
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+
+class FileSink:
+    """Writes a new file and hashes it; the descriptor stays the caller's.
+
+    Args:
+        fd: Where to write.
+        digest: Takes the same bytes.
+    """
+
+    def __init__(self, fd: int, digest: Digest) -> None:
+        self._fd, self._digest = fd, digest
+        self._small = bytearray()
+        self.size = 0
+
+    def write(self, data: memoryview) -> None:
+        """Writes these bytes; small pieces reach the system at the next larger one, or at `close`."""
+        self.size += len(data)
+        if len(data) < _SMALL:
+            self._small += data
+            if len(self._small) < CHUNK:
+                return
+            data = memoryview(b"")
+        self._flush()
+        self._write(data)
+
+    def close(self) -> None:
+        """Writes what is left and forces all of it to the disk."""
+        self._flush()
+        os.fsync(self._fd)
+
+    def _flush(self) -> None:
+        if self._small:
+            self._write(memoryview(self._small))
+            self._small = bytearray()
+
+    def _write(self, data: memoryview) -> None:
+        for start in range(0, len(data), CHUNK):
+            part = data[start : start + CHUNK]
+            self._digest.update(part)
+            while part:
+                part = part[os.write(self._fd, part) :]
