@@ -6,6 +6,7 @@ machine and with every version of numpy and torch. (`torch.randperm` promises ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isqrt
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Numbers: TypeAlias = NDArray[np.uint64]
+    Numbers: TypeAlias = NDArray[np.int64]
+    Epoch: TypeAlias = Callable[[Numbers], Numbers]
 
 ORDER, WEIGHTED, BATCH, WORKERS = range(4)
 """What a derived number is for; no two uses share one."""
@@ -42,11 +44,11 @@ def derive(*numbers: int) -> int:
     return mixed
 
 
-def _mix(values: Numbers, key: int) -> Numbers:
-    """SplitMix64's finaliser of each value under a key."""
+def _mix(values: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser of each value under its key."""
     import numpy as np
 
-    mixed = values * np.uint64(_GAMMA) + np.uint64(key)
+    mixed = values * np.uint64(_GAMMA) + keys
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(_MIX_1)
     mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(_MIX_2)
     return mixed ^ mixed >> np.uint64(31)
@@ -55,8 +57,8 @@ def _mix(values: Numbers, key: int) -> Numbers:
 class Order(Protocol):
     """Which item stands at a place of an epoch."""
 
-    def items(self, epoch: int, places: Numbers) -> Numbers:
-        """The numbers of the items at these places, each below the length."""
+    def epoch(self, number: int) -> Epoch:
+        """The order of an epoch: a function from places to the numbers of the items there."""
         ...
 
 
@@ -64,48 +66,62 @@ class Order(Protocol):
 class InTurn:
     """Every item once, as they stand in the data set."""
 
-    def items(self, epoch: int, places: Numbers) -> Numbers:  # noqa: ARG002 - the same in every epoch
+    def epoch(self, number: int) -> Epoch:  # noqa: ARG002 - the same in every epoch
         """The places themselves."""
-        return places
+        return lambda places: places
 
 
 @dataclass(frozen=True)
 class Shuffled:
     """Every item once, in a new order each epoch.
 
-    A place is written as (left, right) on a board of `rows` times `columns` cells that is hardly larger than the data
-    set. Each round moves one coordinate by a keyed amount that depends on the other, so a round, and all of them
-    together, is a permutation of the board. A place that lands outside of the data set goes through again until it is
-    inside: a permutation of the data set. This is the generalised Feistel cipher of Black and Rogaway, Ciphers with
-    arbitrary finite domains, CT-RSA 2002.
+    A place is written as (row, column) of a board that is hardly larger than the data set. Each round moves one of the
+    two by a keyed amount that depends on the other, so a round, and all of them together, is a permutation of the
+    board. A place that lands outside of the data set goes through again until it is inside: a permutation of the data
+    set. This is the generalised Feistel cipher of Black and Rogaway, Ciphers with arbitrary finite domains (CT-RSA
+    2002).
+
+    Attributes:
+        length: Items in the data set.
+        seed: The seed.
     """
 
     length: int
     seed: int
 
-    def items(self, epoch: int, places: Numbers) -> Numbers:
-        """A permutation of all places."""
-        rounds = _ROUNDS_OF_FEW if self.length < _FEW_ITEMS else _ROUNDS
-        keys = [derive(ORDER, self.seed, epoch, number) for number in range(rounds)]
-        found = self._permute(places, keys)
-        while (outside := found >= self.length).any():
-            found[outside] = self._permute(found[outside], keys)
-        return found
-
-    def _permute(self, places: Numbers, keys: list[int]) -> Numbers:
-        import numpy as np
-
+    def epoch(self, number: int) -> Epoch:
+        """A permutation of all places; what is computed beforehand grows with the square root of the length."""
         # An even number of rows: a board of odd sides can only be permuted evenly, which is half of all orders.
-        side = 2 * (isqrt(self.length) // 2 + 1)
-        rows, columns, spare = np.uint64(side), np.uint64(-(-self.length // side)), np.uint64(16)
-        left, right = places // columns, places % columns
-        for number, key in enumerate(keys):
-            if number % 2 == 0:  # 48 of the 64 bits: the sum must not overflow
-                left = (left + (_mix(right, key) >> spare)) % rows
-            else:
-                right = (right + (_mix(left, key) >> spare)) % columns
-        cells: Numbers = left * columns + right
-        return cells
+        rows = isqrt(self.length - 1) + 1
+        rows += rows % 2
+        columns = -(-self.length // rows)
+        rounds = _ROUNDS_OF_FEW if self.length < _FEW_ITEMS else _ROUNDS
+        keys = [derive(ORDER, self.seed, number, each) for each in range(rounds)]
+        moves = list(zip(_moves(keys[::2], columns, rows), _moves(keys[1::2], rows, columns), strict=True))
+
+        def permute(places: Numbers) -> Numbers:
+            row, column = places // columns, places % columns
+            for down, across in moves:
+                row = (row + down[column]) % rows
+                column = (column + across[row]) % columns
+            cells: Numbers = row * columns + column
+            return cells
+
+        def items(places: Numbers) -> Numbers:
+            found = permute(places)
+            while (outside := found >= self.length).any():
+                found[outside] = permute(found[outside])
+            return found
+
+        return items
+
+
+def _moves(keys: list[int], places: int, below: int) -> NDArray[np.int64]:
+    """For each key a row of as many numbers as there are places, all smaller than `below`."""
+    import numpy as np
+
+    mixed = _mix(np.arange(places, dtype=np.uint64), np.array(keys, np.uint64)[:, None])
+    return (mixed % np.uint64(below)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -120,12 +136,17 @@ class Weighted:
     seed: int
     sums: NDArray[np.float64] = field(compare=False)
 
-    def items(self, epoch: int, places: Numbers) -> Numbers:
+    def epoch(self, number: int) -> Epoch:
         """An independent draw for each place."""
         import numpy as np
 
-        bits = _mix(places, derive(WEIGHTED, self.seed, epoch)) >> np.uint64(11)
-        drawn = bits.astype(np.float64) * 2.0**-53 * self.sums[-1]
-        last = np.searchsorted(self.sums, self.sums[-1])  # where rounding gives the total itself
-        items: Numbers = np.minimum(np.searchsorted(self.sums, drawn, side="right"), last).astype(np.uint64)
+        total, key = self.sums[-1], np.array(derive(WEIGHTED, self.seed, number), np.uint64)
+        last = np.searchsorted(self.sums, total)  # drawn where rounding gives the total itself
+
+        def items(places: Numbers) -> Numbers:
+            bits = _mix(places.astype(np.uint64), key) >> np.uint64(11)
+            drawn = bits.astype(np.float64) * 2.0**-53 * total  # 53 bits: all that fit
+            found: Numbers = np.minimum(np.searchsorted(self.sums, drawn, side="right"), last)
+            return found
+
         return items

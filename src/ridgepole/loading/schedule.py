@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ridgepole.loading.order import BATCH, Order, derive
+
+if TYPE_CHECKING:
+    from ridgepole.loading.order import Numbers
 
 Job: TypeAlias = tuple[int, list[int]]
 """What is sent to be fetched: the seed of the batch's own randomness, and the numbers of its items."""
@@ -61,22 +64,20 @@ class Schedule:
 
     def _epoch(self, epoch: int, first: int) -> Iterator[Job]:
         size, last = self.batch_size, self.batches_per_epoch
+        order = self.order.epoch(epoch)
         at_once = max(1, BLOCK // size)
         for begin in range(first, last, at_once):
             end = min(begin + at_once, last)
-            items = self._items(epoch, begin * size, min(end * size, self.share))
+            items = order(self._places(begin * size, min(end * size, self.share))).tolist()
             for batch in range(begin, end):
                 chosen = items[(batch - begin) * size : (batch - begin + 1) * size]
                 yield derive(BATCH, self.seed, epoch, batch, self.rank), chosen
 
-    def _items(self, epoch: int, begin: int, end: int) -> list[int]:
-        """The items at this rank's places from `begin` to `end`."""
+    def _places(self, begin: int, end: int) -> Numbers:
+        """This rank's places from `begin` to `end`; those beyond the last are the first again."""
         import numpy as np
 
-        own = np.arange(begin, end, dtype=np.uint64)
-        places = (own * np.uint64(self.world_size) + np.uint64(self.rank)) % np.uint64(self.length)
-        items: list[int] = self.order.items(epoch, places).tolist()
-        return items
+        return (np.arange(begin, end, dtype=np.int64) * self.world_size + self.rank) % self.length
 
 
 class Sampler:
