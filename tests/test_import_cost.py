@@ -35,7 +35,7 @@ def loaded_by(code: str) -> set[str]:
         "import ridgepole.permanences",
         "import ridgepole.cli; ridgepole.cli.build_parser().format_help()",
         "import ridgepole.errors, ridgepole.permanence, ridgepole.processes, ridgepole.rundir, ridgepole.registry",
-        "from ridgepole import Permanence, PipelineProcess, process, ConfigError",
+        "from ridgepole import Permanence, PipelineProcess, process, ConfigError, ResumableLoader",
     ],
 )
 def test_nothing_heavy_is_loaded(code):

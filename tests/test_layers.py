@@ -11,6 +11,7 @@ LAYERS = [
     "errors",
     "ticks",
     "permanence",
+    "loading",
     "processes",
     "rundir",
     "metrics",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ridgepole.errors import StopRequested as StopRequested
     from ridgepole.errors import ValidationFailed as ValidationFailed
     from ridgepole.errors import VRAMUsageError as VRAMUsageError
+    from ridgepole.loading import ResumableLoader as ResumableLoader
     from ridgepole.metrics import read_metrics as read_metrics
     from ridgepole.permanence import Permanence as Permanence
     from ridgepole.permanences.progress import progress_task as progress_task
@@ -46,6 +47,7 @@ _HOMES = {
     "Pipeline": "ridgepole.pipeline.api",
     "PipelineProcess": "ridgepole.processes",
     "ProgressNoMatch": "ridgepole.errors",
+    "ResumableLoader": "ridgepole.loading",
     "RidgepoleError": "ridgepole.errors",
     "RunDirError": "ridgepole.errors",
     "StateError": "ridgepole.errors",
@@ -70,6 +72,7 @@ __all__ = [
     "Pipeline",
     "PipelineProcess",
     "ProgressNoMatch",
+    "ResumableLoader",
     "RidgepoleError",
     "RunDirError",
     "StateError",
