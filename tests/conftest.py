@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long something takes says nothing on a machine that is busy.
+settings.register_profile("ridgepole", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ridgepole")
 
 
 @pytest.fixture(autouse=True)

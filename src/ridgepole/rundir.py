@@ -138,11 +138,39 @@ class RunDir:
         """The run id."""
         return self.path.name
 
-    def _own(self) -> None:
+    @classmethod
+    def reopen(cls, path: Path) -> RunDir:
+        """Takes the ownership of a run that nobody runs any more.
+
+        Args:
+            path: The run directory.
+
+        Returns:
+            The directory.
+
+        Raises:
+            RunDirError: If a live process owns it, which is named, or it can't be written.
+        """
+        run = cls(path.absolute())
+        try:
+            run._own(patience=1.0)
+        except BlockingIOError:
+            fields = _read_json(path / RUN)
+            who = f"process {fields.get('pid', '?')} on {fields.get('host', '?')}"
+            raise RunDirError(f"run {path.name} is running already: {who} owns it") from None
+        except OSError as error:
+            raise RunDirError(f"run {path.name} can't be written: {error.strerror or error}") from error
+        return run
+
+    def _own(self, patience: float | None = None) -> None:
         # A descriptor of our own rather than a lock object: the kernel gives it back on any death, and no
         # finaliser can close it early.
         fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX)  # at most a reader that asks who owns this holds it, and for a moment
+        try:
+            _lock(fd, patience)
+        except BaseException:
+            os.close(fd)
+            raise
         self._owner = fd
         _disown_in_children(self)
 
@@ -165,20 +193,40 @@ class RunDir:
         """Writes `run.json`: who runs this, since when, and how it stands."""
         self.write_json(RUN, {"format": FORMAT, "id": self.id, **fields})
 
-    def start_attempt(self, attempt: int, first_seq: int = 0, resumed_from_seq: int | None = None) -> None:
-        """Appends a line to `attempts.jsonl`."""
-        line = {
-            "attempt": attempt,
-            "first_seq": first_seq,
-            "resumed_from_seq": resumed_from_seq,
-            "time": time.time(),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-        }
-        with (self.path / ATTEMPTS).open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def start_attempt(self, attempt: int) -> None:
+        """Appends the line of a new attempt to `attempts.jsonl`."""
+        note_attempt(self.path, attempt)
+
+
+def note_attempt(
+    directory: Path, attempt: int, first_seq: int | None = None, resumed_from_seq: int | None = None
+) -> None:
+    """Appends a line to a directory's `attempts.jsonl`; it is on the disk when this returns.
+
+    Args:
+        directory: A run directory, or the directory of a logger.
+        attempt: The number of the attempt, from 1.
+        first_seq: The first sequence number that it uses, where it has gone back to a checkpoint.
+        resumed_from_seq: The sequence number that the checkpoint would have used next.
+    """
+    line = {
+        "attempt": attempt,
+        "first_seq": first_seq,
+        "resumed_from_seq": resumed_from_seq,
+        "time": time.time(),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+    }
+    path = directory / ATTEMPTS
+    with path.open("ab+") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a line that a kill has torn must not take this one with it
+                file.write(b"\n")
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _disown_in_children(run: RunDir) -> None:
@@ -191,6 +239,27 @@ def _disown_in_children(run: RunDir) -> None:
             alive.close()
 
     os.register_at_fork(after_in_child=disown)
+
+
+def _lock(fd: int, patience: float | None) -> None:
+    """Takes a lock; a reader that asks who owns it holds it for a moment, so one refusal says nothing.
+
+    Raises:
+        BlockingIOError: If another process still holds it after so many seconds.
+    """
+    if patience is None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,13 @@ from typing import Protocol
 
 
 class TickingLoop(Protocol):
-    """A loop whose items are step boundaries, and which counts several of them at a time."""
+    """A loop whose items are step boundaries, and which counts several of them at a time.
+
+    Attributes:
+        source: What it loops over.
+    """
+
+    source: object
 
     def settle(self) -> int:
         """Hands over how many items are done and not counted yet; the one whose body runs is not done."""
@@ -31,10 +37,12 @@ class Ticks:
 
     Attributes:
         count: Boundaries that have been counted; unlike `step` it only grows.
+        outside: Whether one was marked outside of any ticking loop since this was last set to False.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.outside = False
         self._step = 0
         self._loops: list[TickingLoop] = []
 
@@ -55,6 +63,8 @@ class Ticks:
         if self._loops:  # the process ticks by itself: from here on the loop around it does not
             self._take_in(self._loops[-1])
             self._loops[-1].step_aside(for_good=True)
+        else:
+            self.outside = True
         self._step = self._step + 1 if step is None else step
         self.count += 1
         self.boundary()
@@ -73,6 +83,9 @@ class Ticks:
             self._step += items
             self.count += items
             self.boundary()
+
+    def prepare(self, source: object) -> None:
+        """A ticking loop over something is about to begin: where a resumed run has its position, it is put there."""
 
     def enter(self, loop: TickingLoop) -> None:
         """A loop begins; the one around it, if there is one, leaves its current item to it."""

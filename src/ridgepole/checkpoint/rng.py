@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -9,9 +10,10 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 MAX_SEED = 2**32 - 1
 """Largest seed: numpy's legacy generator takes 32 bits."""
@@ -59,6 +61,36 @@ def seeded(seed: int, *, deterministic: bool = False) -> Iterator[None]:
         sys.meta_path.remove(finder)
         for restore in undo:
             restore()
+
+
+def capture() -> dict[str, Any]:
+    """The states of all generators that are in use: of packages that are imported, and devices that are initialised."""
+    states: dict[str, Any] = {"python": random.getstate()}
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None:
+        states["numpy"] = numpy.random.get_state()
+    if torch is not None:
+        states["torch"] = torch.get_rng_state()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore(states: Mapping[str, Any]) -> None:
+    """Puts all generators where `capture` found them; a package that was in use then is imported.
+
+    Args:
+        states: What `capture` gave.
+    """
+    random.setstate(states["python"])
+    if "numpy" in states:
+        importlib.import_module("numpy").random.set_state(states["numpy"])
+    if "torch" in states:
+        torch = importlib.import_module("torch")
+        torch.set_rng_state(states["torch"])
+        if "cuda" in states and torch.cuda.is_available():
+            for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state, index)
 
 
 def _make_deterministic(torch: ModuleType) -> Callable[[], None]:

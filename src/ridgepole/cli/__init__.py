@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ridgepole import __version__
 
@@ -26,6 +27,12 @@ def build_parser() -> argparse.ArgumentParser:
         "-s", "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override a value"
     )
 
+    allow: Any = {
+        "metavar": "KEY",
+        "action": "append",
+        "default": [],
+        "help": "go on although this key of the config has changed",
+    }
     parser = argparse.ArgumentParser(
         prog="ridgepole",
         description="Run deep-learning experiments as pipelines.",
@@ -35,7 +42,15 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     run = verbs.add_parser("run", parents=[file, root, common], help="run a pipeline")
+    run.add_argument("--resume", action="store_true", help="go on with the newest unfinished run, if there is one")
+    run.add_argument("--allow-change", **allow)
     run.add_argument("--dry-run", action="store_true", help="show the resolved plan and stop")
+    resume = verbs.add_parser("resume", parents=[root, common], help="go on with a run that did not finish")
+    resume.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+    resume.add_argument("--allow-change", **allow)
+    resume.add_argument(
+        "-s", "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override a value"
+    )
     verbs.add_parser(
         "check", parents=[file, as_json, common], help="find everything wrong that can be known without running"
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,55 @@ from ridgepole.cli.output import complain, near, number, paint, say, seconds
 from ridgepole.permanence import global_rank
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
-from ridgepole.pipeline.runner import run
+from ridgepole.pipeline.runner import RunResult
+from ridgepole.pipeline.runner import run as start
 from ridgepole.rundir import read_run
 
 
 def call(arguments: argparse.Namespace) -> int:
     """Runs a pipeline and ends with one line that says how it went and where it lies."""
     pipeline = Pipeline.from_toml(arguments.file, arguments.overrides)
+    root = pipeline.root(arguments.run_dir)
+    if arguments.resume:
+        from ridgepole.cli.resume import go_on, newest_unfinished
+
+        run = newest_unfinished(root, Path(arguments.file))
+        if run is not None:
+            return go_on(run, arguments)
     plan = pipeline.plan()
     if plan.warnings:
         show_problems(list(plan.warnings))
     if arguments.dry_run:
         _show(plan)
         return 0
+    return conduct(plan, lambda announce: start(plan, root, announce), debug=arguments.debug)
+
+
+def conduct(plan: Plan, begin: Callable[[Callable[[Path], None]], RunResult], *, debug: bool) -> int:
+    """Runs an attempt and ends with one line that says how it went, where it lies and how it goes on.
+
+    Args:
+        plan: What runs.
+        begin: Runs it; tells the run directory to the function that it is given.
+        debug: Whether to show full tracebacks.
+
+    Returns:
+        The exit code.
+    """
     started = time.monotonic()
     made: list[Path] = []
     try:
-        result = run(plan, pipeline.root(arguments.run_dir), made.append)
+        result = begin(made.append)
     except BaseException as error:
         if not made:
             raise
-        explain(error, debug=arguments.debug, in_a_run=True, secrets=plan.secrets)
-        code = exit_code(error, in_a_run=True)
-        word = read_run(made[0]).status.replace("_", " ") if made[0].is_dir() else "failed"
+        explain(error, debug=debug, in_a_run=True, secrets=plan.secrets)
+        run = read_run(made[0]) if made[0].is_dir() else None
+        word = run.status.replace("_", " ") if run is not None else "failed"
         complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(made[0])}")
-        return code
+        if run is not None and run.status in ("failed", "interrupted") and plan.file is not None and not global_rank():
+            complain(f"go on with: ridgepole resume {shlex.quote(near(made[0]))}")
+        return exit_code(error, in_a_run=True)
     if global_rank():
         return 0  # rank 0 says it for all
     best = plan.policy.keep_best

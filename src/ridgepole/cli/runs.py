@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
 from ridgepole.cli.output import STATUS_COLOURS, columns, near, number, say, say_json, seconds, when
+from ridgepole.pipeline.comparison import flat
 from ridgepole.rundir import RunInfo
 
 _PICTURES = (".png", ".jpg", ".svg", ".html")
@@ -182,14 +182,6 @@ def _last_values(run: RunInfo) -> dict[str, Any]:
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    left, right = dict(_flat(a)), dict(_flat(b))
+    left, right = dict(flat(a)), dict(flat(b))
     keys = [*left, *(key for key in right if key not in left)]
     return [{"key": key, "a": left.get(key), "b": right.get(key)} for key in keys if left.get(key) != right.get(key)]
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value

@@ -76,10 +76,10 @@ class Summary:
                     entry[_MIN] = entry[_MAX] = value
                     entry[_MIN_STEP] = entry[_MAX_STEP] = step
 
-    def extreme(self, name: str, mode: str) -> float | None:
-        """The smallest (`"min"`) or largest (`"max"`) value of one metric so far; None before the first number."""
+    def latest(self, name: str) -> tuple[int, Any]:
+        """How many values of one metric there were, and the last of them; (0, None) before the first."""
         entry = self._entries.get(name)
-        return None if entry is None else entry[_MIN if mode == "min" else _MAX]
+        return (0, None) if entry is None else (entry[_COUNT], entry[_LAST])
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """The summary as plain JSON values, names in order of first appearance.

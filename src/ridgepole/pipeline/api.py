@@ -54,7 +54,11 @@ class Pipeline:
 
     @classmethod
     def from_toml(
-        cls, path: str | Path, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+        cls,
+        path: str | Path,
+        overrides: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        directory: str | Path | None = None,
     ) -> Self:
         """Reads a pipeline from a file.
 
@@ -62,6 +66,7 @@ class Pipeline:
             path: The TOML file.
             overrides: `key=value` texts, as behind `-s` on the command line.
             environ: What `${env:NAME}` reads; the process's environment when None.
+            directory: Where the package of the pipeline is looked for; beside the file when None.
 
         Returns:
             The pipeline. Its types are not looked up yet: `check` and `run` do that.
@@ -74,7 +79,10 @@ class Pipeline:
         from ridgepole.pipeline.recipe import from_document
 
         recipe = from_document(
-            read(path), [parse_override(text) for text in overrides], os.environ if environ is None else environ
+            read(path),
+            [parse_override(text) for text in overrides],
+            os.environ if environ is None else environ,
+            None if directory is None else Path(directory),
         )
         pipeline = cls(directory=recipe.directory)
         pipeline._base, pipeline._tree = recipe, fresh(recipe.tree)
@@ -153,6 +161,37 @@ class Pipeline:
         from ridgepole.pipeline.runner import run
 
         return run(self.plan(), self.root(root))
+
+    def resume(
+        self, run: str | Path = "latest", root: str | Path | None = None, allow_change: Sequence[str] = ()
+    ) -> RunResult:
+        """Lets a run of this pipeline go on from its newest checkpoint, in a new attempt of the same run.
+
+        Processes that are done are not run again. What was logged after the checkpoint is hidden from readers.
+
+        Args:
+            run: Id, unique prefix, `latest`, or the path of a run directory.
+            root: The directory that holds runs, as in `run`.
+            allow_change: Keys of the resolved description that may differ from the stored one.
+
+        Returns:
+            The result.
+
+        Raises:
+            RunDirError: If there is no such run, it has finished, or it is running.
+            ConfigError: If the pipeline is not what the run was; the message shows what differs.
+            CheckpointError: If a checkpoint was written by a newer Ridgepole.
+            BaseException: What a process or permanence raised, after every permanence was cleaned up.
+        """
+        import warnings
+
+        from ridgepole.pipeline.runner import resume
+        from ridgepole.rundir import find_run
+
+        found = find_run(str(run), self.root(root))
+        return resume(
+            self.plan(), found.path, allow=allow_change, warn=lambda line: warnings.warn(line, UserWarning, 3)
+        )
 
     def root(self, root: str | Path | None = None) -> Path:
         """The directory that holds this pipeline's runs, unless another is given."""

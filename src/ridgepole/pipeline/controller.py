@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole.errors import (
+    CheckpointError,
     PermanenceNotFoundError,
     ValidationFailed,
     add_note_once,
     did_you_mean,
 )
 from ridgepole.permanence import Permanence, construct, global_rank
-from ridgepole.pipeline.due import DueTicks
+from ridgepole.pipeline.checkpoints import Checkpoints, Resumption, Scores, states_of
+from ridgepole.pipeline.due import DueTicks, Kind
 from ridgepole.pipeline.injection import EMPTY
+from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
+from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 
 if TYPE_CHECKING:
@@ -37,26 +41,41 @@ class Controller:
         run_dir: Directory of this run; its name is the run id.
         config: The resolved description of the pipeline, as in `config.resolved.json`.
         seed: The seed that python, numpy and torch were given.
-        attempt: 1 for a fresh run.
+        attempt: 1 for a fresh run, one more for each resume.
+        outcomes: How each process went, so far.
+        position: Number of processes that are done.
+        running: The process that runs.
+        resumption: Where this attempt goes on; None for a fresh run.
         ticks: What counts the step boundaries and does what is due at them.
         failed: Whether the run has failed or was interrupted; known when the clean-up begins.
     """
 
     def __init__(
-        self, plan: Plan, run_dir: Path, config: Mapping[str, Any], seed: int, guard: SignalGuard, attempt: int = 1
+        self,
+        plan: Plan,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        seed: int,
+        guard: SignalGuard,
+        resumption: Resumption | None = None,
     ) -> None:
         self.run_dir = run_dir
         self.config = config
         self.seed = seed
-        self.attempt = attempt
+        self.attempt = 1 if resumption is None else resumption.attempt
+        self.outcomes = [Outcome(part.name) for part in plan.processes]
+        self.position = 0
+        self.running: Running | None = None
+        self.resumption = resumption
         self.failed = False
         self._plan = plan
         self._guard = guard
         self._owned: dict[str, Permanence] = {}
         self._group: LoggerGroup | None = None
         self._rank = global_rank()
-        self._best: float | None = None
-        self.ticks = DueTicks(plan.policy, guard, self.checkpoint, self._is_new_best)
+        self._scores = Scores(plan, self._latest)
+        self._checkpoints = Checkpoints(plan, run_dir, config, self.attempt) if self._stores() else None
+        self.ticks = DueTicks(plan.policy, guard, self.checkpoint, self._scores.look)
 
     @property
     def run_id(self) -> str:
@@ -67,6 +86,11 @@ class Controller:
     def step(self) -> int:
         """The step that `tick` counts."""
         return self.ticks.step
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """How long the last checkpoint took."""
+        return self._checkpoints.seconds if self._checkpoints is not None else 0.0
 
     @property
     def permanences(self) -> Mapping[str, Permanence]:
@@ -115,28 +139,55 @@ class Controller:
         """
         self.ticks.tick(step)
 
-    def checkpoint(self) -> None:
-        """Takes a checkpoint now: calls `checkpoint()` of every permanence in order.
+    def checkpoint(self, kind: Kind = "manual") -> None:
+        """Takes a checkpoint now.
+
+        Calls `checkpoint()` of every permanence in order, then stores the state of the run, unless the policy is off.
+        Where the disk fails, the run goes on with a warning, and the checkpoints before are as they were.
+
+        Args:
+            kind: Why it is taken.
 
         Raises:
-            Exception: What a permanence's `checkpoint` raised, with a note of which.
+            Exception: What a permanence's `checkpoint` or `state_dict` raised, with a note of which.
+            StateError: If a state holds what can't be stored; it names the path.
         """
         for part in self._plan.permanences:
             permanence = self._owned.get(part.name)
             if permanence is not None:
                 self._call(part, "checkpoint", permanence.checkpoint)
+        if self._checkpoints is not None:
+            self._save(self._checkpoints, kind)
         self.ticks.schedule()
 
-    def _is_new_best(self) -> bool:
-        """Whether the metric of `keep_best` has become better since the last look."""
-        wanted = self._plan.policy.keep_best
-        if wanted is None or self._group is None:
-            return False
-        value = self._group.extreme(wanted.metric, wanted.mode)
-        if value is None or value == self._best:
-            return False
-        self._best = value
-        return True
+    def _stores(self) -> bool:
+        return self._plan.policy.enabled and not self._rank
+
+    def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
+        parts = {part.name: part for part in self._plan.permanences}
+        try:
+            saved = checkpoints.save(
+                kind,
+                states_of(self._owned, lambda name, hook: self._call(parts[name], "state_dict", hook)),
+                self.running,
+                self.outcomes,
+                self.position,
+                {"step": self.ticks.step, "count": self.ticks.count, "scores": self._scores.state_dict()},
+                self._scores.take(),
+            )
+        except CheckpointError as error:
+            self._say("warning", f"no checkpoint was taken: {error}")
+            return
+        for problem in saved.problems:
+            self._say("warning", problem)
+
+    def _say(self, level: Literal["info", "warning"], message: str) -> None:
+        logger: Any = self.get_permanence(LOGGER, None)
+        if logger is not None:
+            getattr(logger, level)("%s", message)
+
+    def _latest(self, metric: str) -> tuple[int, Any]:
+        return (0, None) if self._group is None else self._group.latest(metric)
 
     # --- lifecycle
 
@@ -154,6 +205,8 @@ class Controller:
         present = [part for part in self._plan.permanences if part.name in self._owned]
         for part in present:
             self._call(part, "initialize", self._owned[part.name].initialize)
+        if self.resumption is not None:
+            self._go_on(self.resumption, present)
         failures: list[Exception] = []
         for part in present:
             try:
@@ -168,6 +221,29 @@ class Controller:
             raise failures[0]
         if failures:
             raise ValidationFailed(f"{len(failures)} permanences are not valid", failures)
+
+    def _go_on(self, resumption: Resumption, present: Sequence[Part]) -> None:
+        """Gives every permanence its state back, in the order of their dependencies."""
+        from ridgepole.permanences.loggers.base import BaseLoggerManager
+
+        for part in present:
+            permanence = self._owned[part.name]
+            state = resumption.permanences.get(part.name)
+            if state is None and isinstance(permanence, BaseLoggerManager):
+                state = {}  # to the beginning: what was logged before is hidden
+            if state is not None and is_stateful(permanence):
+                self._call(part, "load_state_dict", partial(permanence.load_state_dict, state))
+        if resumption.name is not None:
+            framework = resumption.framework
+            self.ticks.go_on(int(framework["step"]), int(framework["count"]))
+            self._scores.load_state_dict(framework["scores"])
+            self.position = resumption.position
+            for outcome, stored in zip(self.outcomes, resumption.outcomes, strict=False):
+                outcome.status, outcome.seconds, outcome.reason = stored["status"], stored["seconds"], stored["reason"]
+        for line in resumption.passed_over:
+            self._say("warning", f"a checkpoint can't be used: {line}")
+        where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
+        self._say("info", f"attempt {resumption.attempt} goes on {where}")
 
     def close(self) -> list[BaseException]:
         """Cleans every permanence up in reverse order, each whatever the others do.

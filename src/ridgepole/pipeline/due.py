@@ -6,10 +6,14 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from ridgepole.checkpoint.policy import CheckpointPolicy
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.ticks import Ticks
+
+Kind = Literal["boundary", "step", "time", "signal", "best", "manual", "error"]
+"""Why a checkpoint was taken."""
 
 
 class DueTicks(Ticks):
@@ -18,18 +22,23 @@ class DueTicks(Ticks):
     Args:
         policy: When checkpoints are due.
         guard: Knows whether a signal asked the run to stop.
-        checkpoint: Takes a checkpoint; calls `schedule` when it is done.
-        is_new_best: Whether the metric of `keep_best` has become better since it was last asked.
+        checkpoint: Takes a checkpoint for a reason; calls `schedule` when it is done.
+        is_new_best: Whether the metric of `keep_best` has got a value that is worth a checkpoint since it was last
+            asked.
+
+    Attributes:
+        on_prepare: Told what a ticking loop is about to begin with.
     """
 
     def __init__(
         self,
         policy: CheckpointPolicy,
         guard: SignalGuard,
-        checkpoint: Callable[[], None],
+        checkpoint: Callable[[Kind], None],
         is_new_best: Callable[[], bool],
     ) -> None:
         super().__init__()
+        self.on_prepare: Callable[[object], None] = lambda _source: None
         self._policy = policy
         self._guard = guard
         self._checkpoint = checkpoint
@@ -40,11 +49,25 @@ class DueTicks(Ticks):
         guard.on_request = self.interrupt
         self.schedule()
 
+    def go_on(self, step: int, count: int) -> None:
+        """Puts the counts where a checkpoint left them."""
+        self._step, self.count = step, count
+        self.schedule()
+
     def schedule(self) -> None:
         """Works out when the next checkpoint is due, from now on."""
         policy = self._policy
         self._due_count = self.count + policy.every_steps if policy.every_steps else math.inf
         self._due_time = time.monotonic() + policy.every_minutes * 60 if policy.every_minutes else math.inf
+
+    def prepare(self, source: object) -> None:
+        """A ticking loop over something is about to begin: where a resumed run has its position, it is put there."""
+        self.on_prepare(source)
+
+    @property
+    def sources(self) -> list[object]:
+        """What the ticking loops that are going on loop over, the innermost last."""
+        return [loop.source for loop in self._loops]
 
     def free(self) -> int:
         """How many boundaries may be marked at once before something can be due; at least 1."""
@@ -63,14 +86,23 @@ class DueTicks(Ticks):
         guard.ticking = True
         if guard.requested is not None:
             self._stop(guard.requested)
-        due = self.count >= self._due_count or time.monotonic() >= self._due_time
-        if due or (self._watches_best and self._is_new_best()):
-            self._checkpoint()
+        kind = self._due()
+        if kind is not None:
+            self._checkpoint(kind)
+
+    def _due(self) -> Kind | None:
+        best = self._watches_best and self._is_new_best()  # asked first: it is what ranks a checkpoint that is due
+        if self.count >= self._due_count:
+            return "step"
+        if time.monotonic() >= self._due_time:
+            return "time"
+        return "best" if best else None
 
     def _stop(self, stop: KeyboardInterrupt) -> None:
         self._guard.obey()  # at the second Ctrl-C there is no checkpoint any more
         if self._policy.on_signal:
-            self._checkpoint()
+            self._due()
+            self._checkpoint("signal")
         raise stop
 
     def end_process(self) -> None:
@@ -81,8 +113,10 @@ class DueTicks(Ticks):
         """
         self.count += 1
         stop = self._guard.requested
-        due = self.count >= self._due_count or time.monotonic() >= self._due_time
-        if due or self._policy.after_process or (stop is not None and self._policy.on_signal) or self._is_new_best():
-            self._checkpoint()
+        kind = self._due()
+        if self._policy.after_process or (stop is not None and self._policy.on_signal):
+            kind = "boundary"
+        if kind is not None:
+            self._checkpoint(kind)
         if stop is not None:
             raise stop

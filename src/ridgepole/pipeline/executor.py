@@ -5,31 +5,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
+from ridgepole.checkpoint import rng
 from ridgepole.errors import add_note_once, redact, text_of
+from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
+from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.processes import PipelineProcess, skip_of
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How one process went.
-
-    Attributes:
-        name: Its name.
-        status: `"pending"` until it ran.
-        seconds: Wall time that it took, its construction included.
-        reason: Why it was skipped, where it said so.
-    """
-
-    name: str
-    status: Literal["pending", "running", "done", "skipped", "failed"] = "pending"
-    seconds: float = 0.0
-    reason: str = ""
 
 
 class FunctionProcess(PipelineProcess):
@@ -58,7 +45,6 @@ class Executor:
         self.plan = plan
         self.controller = controller
         self.guard = guard
-        self.outcomes = [Outcome(part.name) for part in plan.processes]
 
     def run(self) -> None:
         """Runs all processes.
@@ -66,25 +52,33 @@ class Executor:
         Raises:
             BaseException: The first failure, unchanged but for notes of where.
         """
-        if self.plan.policy.after_process and self.plan.processes:
-            self.controller.checkpoint()  # the boundary that a kill inside the first process goes back to
+        resumption = self.controller.resumption
+        begun = resumption is not None and resumption.name is not None
+        if self.plan.policy.after_process and self.plan.processes and not begun:
+            self.controller.checkpoint("boundary")  # what a kill inside the first process goes back to
         display = self.controller.get_permanence(PROGRESS)
         total = len(self.plan.processes)
         task = None
         if total > 1:  # visible from here: its time is the time of all processes
             task = display.add_task_to_progress("overall", total, visible=True, progress_name="overall")
-        for part, outcome in zip(self.plan.processes, self.outcomes, strict=True):
-            self._run_one(part, outcome)
+        first = self.controller.position
+        if task is not None and first:
+            display.progress_dict["overall"].reset(task, total=total, completed=first)
+        if resumption is not None and begun:
+            rng.restore(resumption.framework["rng"])
+        for index in range(first, total):
+            inside = resumption if resumption is not None and resumption.inside and index == first else None
+            self._run_one(self.plan.processes[index], self.controller.outcomes[index], inside)
             if task is not None:
                 display.advance("overall", task)
         if task is not None:
             display.progress_dict["overall"].update(task, visible=False)  # the run's own last line says the same
 
-    def _run_one(self, part: Part, outcome: Outcome) -> None:
+    def _run_one(self, part: Part, outcome: Outcome, resumption: Resumption | None) -> None:
         started = time.monotonic()
         outcome.status = "running"
         try:
-            skipped = self._attempts(part)
+            skipped = self._attempts(part, resumption)
             if skipped:
                 outcome.status, outcome.reason = "skipped", skipped if isinstance(skipped, str) else ""
                 why = f": {outcome.reason}" if outcome.reason else ""
@@ -95,24 +89,24 @@ class Executor:
             outcome.status = "failed"
             where = f", {part.place}" if part.place else ""
             add_note_once(error, f"in process {part.name!r} ({part.type_name}{where})")
-            if self.plan.policy.on_error and isinstance(error, Exception):
-                self._checkpoint_after(error)
             raise
         finally:
-            outcome.seconds = time.monotonic() - started
+            outcome.seconds += time.monotonic() - started
+        self.controller.position += 1
         self.controller.ticks.end_process()
 
-    def _attempts(self, part: Part) -> bool | str:
+    def _attempts(self, part: Part, resumption: Resumption | None) -> bool | str:
         retries = part.retries
         left = retries.n if retries else 0
         pause = retries.backoff if retries else 0.0
         while True:
             try:
-                return self._once(part)
+                return self._once(part, resumption)
             except Exception as error:
                 if retries is None or left < 1 or not {base.__name__ for base in type(error).__mro__} & set(retries.on):
                     raise
                 left -= 1
+                resumption = None
                 what = redact(f"{type(error).__name__}: {text_of(error)}", self.plan.secrets)
                 message = f"{part.name} failed with {what}; trying again, {left} retries left"
                 self.controller.get_permanence(LOGGER).warning("%s", message)
@@ -127,23 +121,46 @@ class Executor:
         if self.guard.requested is not None:
             raise self.guard.requested
 
-    def _once(self, part: Part) -> bool | str:
+    def _once(self, part: Part, resumption: Resumption | None) -> bool | str:
         # Three pieces of user code: a signal that falls between two of them is obeyed before the next.
         with self.guard.user_code():
             process = self._construct(part)
-        if not part.force:
+        if not part.force and resumption is None:
             with self.guard.user_code():
                 skipped = process.skip()
             if skipped:
                 return skipped
-        with self.guard.user_code():
-            result: Any = process.execute()
-            if inspect.isgenerator(result):
-                # Closed here and now: an error's traceback keeps it alive until after the permanences it uses are gone.
-                with contextlib.closing(result):
-                    for _ in result:
-                        self.controller.tick()
+        self._begin(process, resumption)
+        try:
+            with self.guard.user_code():
+                result: Any = process.execute()
+                if inspect.isgenerator(result):
+                    # Closed here and now: an error's traceback keeps it alive until after the permanences are gone.
+                    with contextlib.closing(result):
+                        for _ in result:
+                            self.controller.tick()
+        except Exception as error:
+            if self.plan.policy.on_error:
+                self._checkpoint_after(error)
+            raise
+        finally:
+            if self.controller.running is not None:
+                self.controller.running.close()
+            self.controller.running = None
         return False
+
+    def _begin(self, process: PipelineProcess, resumption: Resumption | None) -> None:
+        """Notes which process runs; one that is resumed gets its state, and the random generators theirs."""
+        ticks = self.controller.ticks
+        if resumption is None:
+            self.controller.running = Running(process, ticks)
+            return
+        put_back = partial(rng.restore, resumption.framework["rng"])
+        self.controller.running = Running(process, ticks, resumption.process["loaders"], put_back)
+        if is_stateful(process):
+            with self.guard.user_code():
+                process.load_state_dict(resumption.process["state"])
+        put_back()
 
     def _construct(self, part: Part) -> PipelineProcess:
         if not isinstance(part.target, type):
@@ -160,6 +177,6 @@ class Executor:
 
     def _checkpoint_after(self, error: BaseException) -> None:
         try:
-            self.controller.checkpoint()
+            self.controller.checkpoint("error")
         except Exception as second:  # noqa: BLE001 - the first cause stays the error
             add_note_once(error, f"the checkpoint on error failed too: {type(second).__name__}: {text_of(second)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -10,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from ridgepole.pipeline.plan import Plan
 
 _DIFF_LIMIT = 8 * 1024 * 1024
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.(?:dist|egg)-info")
@@ -42,6 +46,35 @@ def code_state(directory: Path) -> tuple[dict[str, Any], str]:
         "changed": changed,
         "untracked": untracked[:1000],
     }, diff
+
+
+def code_files(plan: Plan) -> dict[str, str]:
+    """The user's source files and a hash of each: the modules of what is declared, and the pipeline's package.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        The first 16 hex digits of SHA-256 by path, relative to the pipeline's directory where the file lies in it.
+    """
+    files = set()
+    for part in (*plan.permanences, *plan.processes):
+        module = sys.modules.get(getattr(part.target, "__module__", ""))
+        file = getattr(module, "__file__", None)
+        if file and not _is_installed(Path(file)):
+            files.add(Path(file))
+    if plan.settings.package:
+        files |= set((plan.directory / plan.settings.package).rglob("*.py"))
+    found = {}
+    for path in files:
+        with contextlib.suppress(OSError):  # a notebook's module has none
+            name = path.relative_to(plan.directory) if path.is_relative_to(plan.directory) else path
+            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return dict(sorted(found.items()))
+
+
+def _is_installed(path: Path) -> bool:
+    return "site-packages" in path.parts or path.is_relative_to(Path(__file__).parents[1])
 
 
 def _git(directory: Path, *arguments: str) -> str | None:

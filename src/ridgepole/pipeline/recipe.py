@@ -66,13 +66,19 @@ class Recipe:
         return node
 
 
-def from_document(document: Document, overrides: Sequence[Override], environ: Mapping[str, str]) -> Recipe:
+def from_document(
+    document: Document,
+    overrides: Sequence[Override],
+    environ: Mapping[str, str],
+    directory: Path | None = None,
+) -> Recipe:
     """Applies overrides and interpolation to a document that was read.
 
     Args:
         document: The document.
         overrides: The `-s` values, in order; short names are resolved here.
         environ: The environment, for `${env:...}`.
+        directory: Where the user's package is looked for; that of the document when None.
 
     Returns:
         The recipe; its `[pipeline]` table has a name.
@@ -84,7 +90,8 @@ def from_document(document: Document, overrides: Sequence[Override], environ: Ma
     named = [override for override in overrides if len(override.path) > 1]
     bare = [override for override in overrides if len(override.path) == 1]
     document = document.override(_resolve_all(document.values, named, None, problems))
-    directory = document.path.absolute().parent if document.path else Path.cwd()
+    if directory is None:
+        directory = document.path.absolute().parent if document.path else Path.cwd()
     if bare:
         # A bare name is looked up among the parameters of the types, so these must be known first.
         pipeline = document.interpolate(environ, skip=_UNREAD).values.get("pipeline")

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
 from ridgepole.checkpoint.rng import draw_seed, seeded
-from ridgepole.config import mask
-from ridgepole.errors import RunDirError, join_errors, redact, text_of, user_traceback
+from ridgepole.errors import join_errors
 from ridgepole.permanence import current_run, global_rank
-from ridgepole.pipeline import provenance
+from ridgepole.pipeline.checkpoints import Resumption, newest_resumption
+from ridgepole.pipeline.comparison import changed_code, check_config, unfinished
 from ridgepole.pipeline.controller import Controller
-from ridgepole.pipeline.executor import Executor, Outcome
-from ridgepole.pipeline.plan import Plan, plain_json
+from ridgepole.pipeline.executor import Executor
+from ridgepole.pipeline.outcome import Outcome
+from ridgepole.pipeline.plan import Plan
+from ridgepole.pipeline.record import Record
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.rundir import RunDir
 
@@ -61,24 +61,74 @@ def run(plan: Plan, root: Path, announce: Callable[[Path], None] | None = None) 
         RunDirError: If the run directory can't be made or written.
         BaseException: What the run failed with, unchanged but for notes of where.
     """
-    clock = time.monotonic()
     seed = draw_seed() if plan.settings.seed is None else plan.settings.seed
-    config = plan.resolved(seed)
     # One run, however many ranks: what the others must keep for themselves is no run of its own.
     directory = RunDir.create(root / rundir.RANKS if global_rank() else root)
+    return _attempt(plan, directory, seed, None, announce)
+
+
+def resume(
+    plan: Plan,
+    path: Path,
+    *,
+    allow: Sequence[str] = (),
+    announce: Callable[[Path], None] | None = None,
+    warn: Callable[[str], None] = lambda _line: None,
+) -> RunResult:
+    """Lets a run go on from its newest checkpoint, in a new attempt.
+
+    Args:
+        plan: The pipeline as it is described today.
+        path: The run directory.
+        allow: Keys of the resolved description that may differ from the stored one, such as
+            `processes.train.params.epochs`; a shorter one stands for all below it.
+        announce: Is told the run directory before anything runs.
+        warn: Is told what has changed in the user's code.
+
+    Returns:
+        The result.
+
+    Raises:
+        RunDirError: If it is no run, has finished, runs elsewhere, or can't be written.
+        ConfigError: If the description differs from the stored one; the message shows how.
+        CheckpointError: If a checkpoint was written by a newer Ridgepole.
+        BaseException: What the run failed with, unchanged but for notes of where.
+    """
+    stored = unfinished(path)
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(contextlib.closing(RunDir.reopen(stored.path)))
+        stored = unfinished(path)  # who owned it a moment ago may have finished it
+        seed = int(stored.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
+        check_config(stored, plan.resolved(seed), allow)
+        for line in changed_code(stored, plan):
+            warn(line)
+        resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1)
+        stack.pop_all()  # from here on the attempt gives the ownership back
+    return _attempt(plan, directory, seed, resumption, announce)
+
+
+def _attempt(
+    plan: Plan,
+    directory: RunDir,
+    seed: int,
+    resumption: Resumption | None,
+    announce: Callable[[Path], None] | None,
+) -> RunResult:
+    clock = time.monotonic()
+    config = plan.resolved(seed)
     errors: list[BaseException] = []
     outcomes: list[Outcome] = []
     guard = SignalGuard(plan.settings.grace_seconds)
     with contextlib.closing(directory), guard.installed():
-        record = _Record(plan, directory, seed)
+        record = Record(plan, directory, seed, resumption)
         late = False
         try:
             if announce is not None:
                 announce(directory.path)
             record.start(config)
-            controller = Controller(plan, directory.path, config, seed, guard)
+            controller = Controller(plan, directory.path, config, seed, guard, resumption)
             executor = Executor(plan, controller, guard)
-            outcomes = executor.outcomes
+            outcomes = controller.outcomes
             with seeded(seed, deterministic=plan.settings.deterministic):
                 errors, late = _live(controller, executor)
         except BaseException as error:
@@ -127,87 +177,3 @@ def _status(errors: Sequence[BaseException], *, failed_in_cleanup: bool) -> str:
     if isinstance(first, SystemExit) and not first.code:
         return "interrupted"  # the user's own code ended the run, and called it no failure
     return "interrupted" if isinstance(first, KeyboardInterrupt) else "failed"
-
-
-class _Record:
-    """What a run writes about itself."""
-
-    def __init__(self, plan: Plan, directory: RunDir, seed: int) -> None:
-        self.plan, self.directory = plan, directory
-        self.fields: dict[str, Any] = {
-            "pipeline": plan.settings.name,
-            "status": "running",
-            "started": time.time(),
-            "ended": None,
-            "seconds": None,
-            "attempt": 1,
-            "seed": seed,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "file": str(plan.file.absolute()) if plan.file else None,
-        }
-        self.clock = time.monotonic()
-
-    @property
-    def is_forked(self) -> bool:
-        """Whether this process is not the one that started the run."""
-        return bool(os.getpid() != self.fields["pid"])
-
-    def start(self, config: Mapping[str, Any]) -> None:
-        """Writes what is known before anything runs.
-
-        Raises:
-            RunDirError: If it can't be written.
-        """
-        try:
-            self._start(config)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunDirError(f"can't write the run directory {self.directory.path}: {reason}") from error
-
-    def _start(self, config: Mapping[str, Any]) -> None:
-        directory, secrets = self.directory, self.plan.secrets
-        directory.write_run(**self.fields)
-        directory.write_config(self.plan.source)
-        directory.write_json(rundir.RESOLVED, config)
-        directory.start_attempt(1)
-        state, diff = provenance.code_state(self.plan.directory)
-        directory.write_json(
-            rundir.PROVENANCE,
-            plain_json(
-                {
-                    "command": sys.argv,
-                    "overrides": self.plan.overrides,
-                    "working_directory": str(Path.cwd()),
-                    "pipeline_directory": str(self.plan.directory),
-                    "git": state,
-                    "machine": provenance.machine(),
-                    "packages": provenance.packages(),
-                },
-                secrets,
-            ),
-        )
-        if diff:
-            masked = "\n".join(mask(line) for line in redact(diff, secrets).split("\n"))
-            rundir.write_atomically(directory.path / rundir.DIFF, masked.encode("utf-8", "replace"))
-
-    def end(self, status: str, errors: Sequence[BaseException], outcomes: Sequence[Outcome]) -> None:
-        self.fields |= {
-            "status": status,
-            "ended": time.time(),
-            "seconds": round(time.monotonic() - self.clock, 3),
-            "processes": [asdict(outcome) for outcome in outcomes],
-        }
-        if errors:
-            self.fields["error"] = plain_json(_described(errors[0]), self.plan.secrets)
-        self.directory.write_run(**self.fields)
-
-
-def _described(error: BaseException) -> dict[str, Any]:
-    notes = getattr(error, "__notes__", None)
-    return {
-        "type": type(error).__name__,
-        "message": text_of(error),
-        "traceback": user_traceback(error),
-        "notes": [text_of(note) for note in notes] if isinstance(notes, list) else [],
-    }

@@ -180,6 +180,22 @@ class BaseLoggerManager(MediaCalls, Permanence):
         """The step of the latest advancing call; figures and `reuse_last` records belong to it. 0 before any."""
         return slot_of(self).steps.last_step
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this logger: where its steps stand."""
+        steps = slot_of(self).steps
+        return {"global_step": steps.global_step, "last_step": steps.last_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint. A backend that can hide what was logged after it extends this.
+
+        Args:
+            state: What `state_dict` gave; an empty one is that of the beginning.
+        """
+        slot = slot_of(self)
+        with slot.lock:
+            slot.steps.global_step = int(state.get("global_step", 0))
+            slot.steps.last_step = int(state.get("last_step", 0))
+
     def flush(self, durable: bool = False) -> None:
         """Hands everything logged so far to where it goes.
 

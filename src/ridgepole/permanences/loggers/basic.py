@@ -177,6 +177,24 @@ class BasicLogger(BaseLoggerManager):
         if errors:
             raise join_errors(errors, f"several errors while the record in {self.log_dir} was closed")
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this logger: where its steps and its numbers stand."""
+        journal = self._journal
+        return super().state_dict() | {"seq": journal.seq if journal else 0}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint: what was logged after it is hidden from readers, nothing is deleted.
+
+        Args:
+            state: What `state_dict` gave; an empty one is that of the beginning.
+
+        Raises:
+            LogWriteError: If that can't be written down.
+        """
+        journal, run = self._opened(), run_of(self)
+        journal.rewind(int(state.get("seq", 0)), 1 if run is None else run.attempt)
+        super().load_state_dict(state)
+
     def get_state(self) -> dict[str, Any]:
         """Where it logs to, its step, the next sequence number, and what it has counted."""
         journal, slot = self._journal, slot_of(self)
@@ -247,9 +265,9 @@ class BasicLogger(BaseLoggerManager):
             journal.sync()
             media.sync()
 
-    def extreme(self, name: str, mode: str) -> float | None:
-        """The smallest (`"min"`) or largest (`"max"`) value of a metric so far; cheap enough for every step."""
-        return None if self._journal is None else self._journal.summary.extreme(name, mode)
+    def latest(self, name: str) -> tuple[int, Any]:
+        """How many values of a metric there were and the last of them; cheap enough for every step."""
+        return (0, None) if self._journal is None else self._journal.summary.latest(name)
 
     def summary(self) -> dict[str, Any]:
         """What `summary.json` holds, as of now."""

@@ -11,6 +11,7 @@ import orjson
 from ridgepole import rundir
 from ridgepole.metrics.codec import decode
 from ridgepole.metrics.reader import read_chunks
+from ridgepole.metrics.segments import abandoned_segments
 from ridgepole.metrics.steps import StepCounter
 from ridgepole.metrics.summary import Summary
 from ridgepole.permanences.loggers.appendfile import last_line
@@ -18,6 +19,8 @@ from ridgepole.permanences.loggers.appendfile import last_line
 
 def catch_up(path: Path, steps: StepCounter, summary: Summary) -> tuple[int, int, int]:
     """Reads what a metrics file holds, so that steps, numbers and summary go on instead of starting again.
+
+    What a resumed run has left behind counts as a record, and for nothing else.
 
     Args:
         path: The metrics file, its end repaired.
@@ -30,6 +33,7 @@ def catch_up(path: Path, steps: StepCounter, summary: Summary) -> tuple[int, int
     """
     records = bad = 0
     last = -1
+    abandoned = abandoned_segments(path.parent)
     # A link to a device has no end to read up to.
     for chunk, _ in read_chunks(path) if path.is_file() else ():
         for line in chunk.split(b"\n")[:-1]:
@@ -40,6 +44,8 @@ def catch_up(path: Path, steps: StepCounter, summary: Summary) -> tuple[int, int
                 continue
             records += 1
             last = max(last, record["seq"])
+            if any(first <= record["seq"] < end for first, end in abandoned):
+                continue
             steps.last_step = record["step"]
             steps.global_step = max(steps.global_step, record["step"] + 1)
             summary.update(record["metrics"], record["step"])

@@ -240,10 +240,10 @@ class LoggerGroup(BaseLoggerManager):
         """The step of the latest advancing call."""
         return self._lead.last_step
 
-    def extreme(self, name: str, mode: str) -> float | None:
-        """The smallest (`"min"`) or largest (`"max"`) value of a metric in the local record; None without one."""
-        find: Callable[[str, str], float | None] | None = getattr(self._lead, "extreme", None)
-        return None if find is None else find(name, mode)
+    def latest(self, name: str) -> tuple[int, Any]:
+        """How many values of a metric the local record has, and the last of them; (0, None) without one."""
+        find: Callable[[str], tuple[int, Any]] | None = getattr(self._lead, "latest", None)
+        return (0, None) if find is None else find(name)
 
     def summary(self) -> dict[str, Any]:
         """The summary of the local record, as in `summary.json`; empty where there is none."""

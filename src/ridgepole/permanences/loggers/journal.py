@@ -55,6 +55,7 @@ class Journal:
         "_end",
         "_fd",
         "_file",
+        "_first_seq",
         "_gone",
         "_late",
         "_lock",
@@ -108,12 +109,36 @@ class Journal:
             self._owner = DirectoryLock(path.parent)
             self._open(path)
             self._seq, records, self.bad = catch_up(path, steps, self.summary)
+            self._first_seq = self._seq
             self._unused = self._seq - records
             if self.bad:
                 log.warning("%s: skipped %d unreadable line(s)", path, self.bad)
         else:
+            self._first_seq = self._seq
             self.suffix = f"-{os.getpid()}-{self._seq}"
         watch_forks(self)
+
+    def rewind(self, seq: int, attempt: int) -> None:
+        """Goes back to a checkpoint: hides what was logged between it and the opening of this journal.
+
+        Args:
+            seq: The sequence number that the checkpoint would have used next.
+            attempt: The attempt of the run that goes on from there.
+
+        Raises:
+            LogWriteError: If that can't be written down.
+        """
+        if self.is_worker:
+            return
+        directory = self._path.parent
+        with self._lock:
+            try:
+                rundir.note_attempt(directory, attempt, self._first_seq, min(seq, self._first_seq))
+            except OSError as error:
+                name = str(directory / rundir.ATTEMPTS)
+                raise LogWriteError(error.errno, error.strerror or str(error), name) from error
+            self.summary = Summary()
+            catch_up(self._path, StepCounter(), self.summary)
 
     # -- appending ---------------------------------------------------------------------------------------------------
 

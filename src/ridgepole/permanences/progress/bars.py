@@ -221,7 +221,7 @@ class _OneTask:
         self.task = task
 
     def _begin_pass(self, tracked: Tracked[Any], one: Pass) -> Counter:
-        self.task.begin_pass(one, self.task.get_time(), tracked.initial)
+        self.task.begin_pass(one, self.task.get_time(), tracked.base)
         self.task.bar.refresh()
         return self.task
 

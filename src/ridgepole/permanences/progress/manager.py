@@ -398,7 +398,7 @@ class ProgressManager(Permanence):
             bar = self._bar_named(find_bar(tracked.name, self.progress_dict) or tracked.name)
             task = self._free_task(bar, tracked.name, tracked.total, keep=True)
             task.unit = tracked.unit
-            task.begin_pass(one, self._clock(), tracked.initial)
+            task.begin_pass(one, self._clock(), tracked.base)
         self._changed()
         return task
 

@@ -155,7 +155,7 @@ class NullProgressManager(Permanence):
 
     def _begin_pass(self, tracked: Tracked[Any], one: Pass) -> Counter:
         counter = Counter()
-        counter.begin(one, tracked.initial)
+        counter.begin(one, tracked.base)
         return counter
 
     def _end_pass(self, counter: Counter, one: Pass, exhausted: bool) -> None:

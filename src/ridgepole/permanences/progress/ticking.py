@@ -26,12 +26,14 @@ class Chunked(Generic[T]):
     """A loop that ticks.
 
     Args:
-        items: The items, each of which `one` counts when it is handed out.
+        source: What is looped over.
+        items: Its items, each of which `one` counts when it is handed out.
         one: The pass over them.
         ticks: What counts the boundaries of the run.
     """
 
-    def __init__(self, items: Iterator[T], one: Pass, ticks: Ticks) -> None:
+    def __init__(self, source: object, items: Iterator[T], one: Pass, ticks: Ticks) -> None:
+        self.source = source
         self._items = items
         self._pass = one
         self._ticks = ticks

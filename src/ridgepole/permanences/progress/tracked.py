@@ -52,6 +52,7 @@ class Tracked(Generic[T]):
         total: Steps at the end, or None where unknown.
         initial: Steps done before the first item.
         unit: What a step is called in rates.
+        base: The count at which the latest pass began: a loader that goes on in the middle leaves items out.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Tracked(Generic[T]):
         run: RunContext | None = None,
     ) -> None:
         self.name = name
-        self.initial = _steps(initial, f"initial of {name!r}")
+        self.base = self.initial = _steps(initial, f"initial of {name!r}")
         self.total = self._total_of(iterable, total)
         self.unit = unit
         self._host = host
@@ -87,10 +88,13 @@ class Tracked(Generic[T]):
         return None if size < 0 else self.initial + size
 
     def __iter__(self) -> Iterator[T]:
+        if self._run is not None:
+            self._run.ticks.prepare(self._iterable)
+        self.base = self.initial + _left_out(self._iterable)
         one = Pass()
         items: Iterator[T] = compress(self._iterable, one.left)  # before begin: the source's iter() may raise
         if self._run is not None:
-            items = chain.from_iterable(Chunked(items, one, self._run.ticks).chunks())
+            items = chain.from_iterable(Chunked(self._iterable, items, one, self._run.ticks).chunks())
         self._counter = counter = self._host._begin_pass(self, one)  # noqa: SLF001
         if self._early:
             self.set(**self._early)
@@ -117,6 +121,15 @@ class Tracked(Generic[T]):
             self._early.update(values)
         else:
             counter.note(values)
+
+
+def _left_out(source: object) -> int:
+    """How many items the next pass over a source leaves out at its start."""
+    if not hasattr(source, "load_state_dict"):  # nearly everything; the others may cost an import
+        return 0
+    from ridgepole.loading.protocol import Resumable
+
+    return source.start if isinstance(source, Resumable) else 0
 
 
 def total_steps(value: object, what: str) -> float | None:

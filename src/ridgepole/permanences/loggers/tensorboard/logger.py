@@ -229,22 +229,17 @@ class TensorBoardLogger(BaseLoggerManager):
             "dropped": slot.dropped,
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this logger: where its steps stand."""
-        steps = slot_of(self).steps
-        return {"global_step": steps.global_step, "last_step": steps.last_step}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint: what was logged after it is hidden in TensorBoard, nothing is deleted.
 
         Args:
-            state: What `state_dict` gave.
+            state: What `state_dict` gave; an empty one is that of the beginning.
 
         Raises:
             LogWriteError: If that can't be written.
         """
-        self._opened().restart(int(state["global_step"]))
-        slot_of(self).steps.last_step = int(state["last_step"])
+        self._opened().restart(int(state.get("global_step", 0)))
+        super().load_state_dict(state)
 
     def _opened(self) -> EventWriter:
         """The writer; a logger that was never initialised is now."""

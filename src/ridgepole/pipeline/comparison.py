@@ -1,0 +1,94 @@
+"""Whether a run may go on with what its pipeline is today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ridgepole import rundir
+from ridgepole.errors import ConfigError, Problem, RunDirError
+from ridgepole.pipeline import provenance
+from ridgepole.pipeline.plan import Plan
+from ridgepole.rundir import RunInfo
+
+_OVER = ("finished", "finished_with_cleanup_errors", "pruned")
+_FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.logger", "pipeline.checkpoint", "pipeline.seed")
+"""What may always be changed: it is no part of what is computed. (The stored seed is used where none is written.)"""
+
+
+def unfinished(path: Path) -> RunInfo:
+    """A run that can go on.
+
+    Raises:
+        RunDirError: If it is no run, has finished, or runs right now.
+    """
+    run = rundir.read_run(path)
+    if run.status in _OVER:
+        word = run.status.replace("_", " ")
+        raise RunDirError(f"run {run.id} has {word}: there is nothing to resume; start a new one with ridgepole run")
+    if run.status == "running":
+        who = f"process {run.fields.get('pid', '?')} on {run.fields.get('host', '?')}"
+        raise RunDirError(f"run {run.id} is running already: {who} owns it")
+    return run
+
+
+def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Compares the stored description with today's.
+
+    Args:
+        run: The stored run.
+        config: Today's resolved description.
+        allow: Keys that may differ.
+
+    Raises:
+        ConfigError: If anything else differs, or an allowed key is in neither.
+    """
+    stored, now = dict(flat(run.json(rundir.RESOLVED))), dict(flat(config))
+    keys = [*stored, *(key for key in now if key not in stored)]
+    problems = [
+        Problem(f"--allow-change {key}: there is no such key", hint="give it as the list of changes shows it")
+        for key in allow
+        if not any(_below(known, (key,)) for known in keys)
+    ]
+    changed = [
+        key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, (*allow, *_FREE))
+    ]
+    if changed and stored:
+        lines = [f"{key}: {_shown(stored.get(key, _MISSING))} -> {_shown(now.get(key, _MISSING))}" for key in changed]
+        hint = f"change it back, or accept it with --allow-change {changed[0]}"
+        problems.append(Problem(f"the pipeline is not what run {run.id} was", hint=hint, detail="\n".join(lines)))
+    if problems:
+        raise ConfigError(problems)
+
+
+def changed_code(run: RunInfo, plan: Plan) -> Iterator[str]:
+    """What has changed in the user's code since the run was started, one line a file."""
+    stored = run.json(rundir.PROVENANCE).get("code")
+    if not isinstance(stored, dict):
+        return
+    now = provenance.code_files(plan)
+    for name in sorted({*stored, *now}):
+        if stored.get(name) != now.get(name):
+            word = "is new" if name not in stored else "is gone" if name not in now else "has changed"
+            yield f"{name} {word} since run {run.id} was started"
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A nested description as dotted keys and plain values."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+_MISSING = object()
+
+
+def _shown(value: object) -> str:
+    return "(not there)" if value is _MISSING else repr(value)
+
+
+def _below(key: str, prefixes: Sequence[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
