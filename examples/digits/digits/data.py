@@ -1,6 +1,5 @@
 """Scikit-learn's handwritten digits: 1797 real images of 8 x 8 pixels that ship with the package."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from ridgepole import Permanence
+from ridgepole import Permanence, ResumableLoader
 from ridgepole.permanences import Device
 
 
@@ -22,24 +21,9 @@ class Part(NamedTuple):
     labels: Tensor
     """Shape (n,), from 0 to 9."""
 
-
-class Batches:
-    """The images of a part in random order, a new one every epoch, a batch at a time."""
-
-    def __init__(self, part: Part, size: int, epochs: int) -> None:
-        self.part = part
-        self.size = size
-        self.epochs = epochs
-        self.per_epoch = -(-len(part.labels) // size)
-
-    def __len__(self) -> int:
-        return self.epochs * self.per_epoch
-
-    def __iter__(self) -> Iterator[Part]:
-        for _ in range(self.epochs):
-            # Drawn from torch's own generator, which the run's seed has set.
-            for chosen in torch.randperm(len(self.part.labels)).split(self.size):
-                yield Part(self.part.images[chosen], self.part.labels[chosen])
+    def pick(self, chosen: list[int]) -> "Part":
+        """Some of these images, by their numbers."""
+        return Part(self.images[chosen], self.labels[chosen])
 
 
 class Data(Permanence):
@@ -67,9 +51,10 @@ class Data(Permanence):
         for name, chosen in (("train", learnt), ("validation", validated), ("test", tested)):
             self.parts[name] = Part(pixels[chosen].to(self.device.device), labels[chosen].to(self.device.device))
 
-    def batches(self, epochs: int) -> Batches:
-        """The batches of a whole training."""
-        return Batches(self.parts["train"], self.batch_size, epochs)
+    def batches(self, epochs: int) -> ResumableLoader:
+        """The batches of a whole training, in a new order every epoch; a resumed run goes on in the middle of one."""
+        part = self.parts["train"]
+        return ResumableLoader(range(len(part.labels)), self.batch_size, epochs, collate_fn=part.pick)
 
     def cleanup(self) -> None:
         """Lets go of the images."""

@@ -24,11 +24,11 @@ class Train(PipelineProcess):
         """Trains."""
         batches = self.data.batches(self.epochs)
         bar = track(batches, "train", tick=True)
-        for step, batch in enumerate(bar, start=1):
+        for batch in bar:
             loss = self.network.learn(batch)
             self.logger.log_metrics({"loss": loss})
             bar.set(loss=loss)
-            if step % batches.per_epoch == 0:
+            if batches.epoch_ends:
                 accuracy = self.network.accuracy(self.data.parts["validation"])
                 self.logger.log_metrics(validation_accuracy(accuracy))
                 bar.set(validation=accuracy)

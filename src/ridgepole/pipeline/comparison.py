@@ -17,8 +17,12 @@ _FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.logger", "pipe
 """What may always be changed: it is no part of what is computed. (The stored seed is used where none is written.)"""
 
 
-def unfinished(path: Path) -> RunInfo:
+def unfinished(path: Path, *, owned: bool = False) -> RunInfo:
     """A run that can go on.
+
+    Args:
+        path: The run directory.
+        owned: Whether this process owns it, so that nobody else can be running it.
 
     Raises:
         RunDirError: If it is no run, has finished, or runs right now.
@@ -27,7 +31,7 @@ def unfinished(path: Path) -> RunInfo:
     if run.status in _OVER:
         word = run.status.replace("_", " ")
         raise RunDirError(f"run {run.id} has {word}: there is nothing to resume; start a new one with ridgepole run")
-    if run.status == "running":
+    if run.status == "running" and not owned:
         who = f"process {run.fields.get('pid', '?')} on {run.fields.get('host', '?')}"
         raise RunDirError(f"run {run.id} is running already: {who} owns it")
     return run

@@ -133,6 +133,8 @@ class LazyTask(Counter, Task):
     def set_rules(self, *, always: bool, keep: bool) -> None:
         """Shows the row by the rules: always, or from the first advance, and after the end where `keep`."""
         self._shown, self._always, self.keep = None, always, keep
+        if always and self._pace is None:  # what is seen from the start takes its time from there
+            self._pace = Pace(self.get_time(), self.completed)
 
     def restart(self, now: float, count: float, *, recalled: bool = False) -> None:
         """Back to a count, with a fresh clock."""
