@@ -68,6 +68,23 @@ def build_parser() -> argparse.ArgumentParser:
     diff.add_argument("a", metavar="A", help=_RUN_HELP)
     diff.add_argument("b", metavar="B", help=_RUN_HELP)
 
+    kept = verbs.add_parser("checkpoints", help="list, show and verify the checkpoints of a run").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    for name, help_text in (
+        ("ls", "list the checkpoints of a run, oldest first"),
+        ("show", "what is in a checkpoint"),
+        ("verify", "read checkpoints through and compare every byte with what was written; 1 where one is damaged"),
+    ):
+        action = kept.add_parser(name, parents=[root, as_json, common], help=help_text)
+        action.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+        if name != "ls":
+            default = "latest" if name == "show" else None
+            note = "'latest'" if name == "show" else "all"
+            action.add_argument(
+                "name", metavar="NAME", nargs="?", default=default, help=f"'latest', 'best', or a name; default: {note}"
+            )
+
     export = verbs.add_parser("export", parents=[root, common], help="replay a run into another backend or a table")
     export.add_argument("run", metavar="RUN", help=_RUN_HELP)
     export.add_argument("--to", choices=["tensorboard", "wandb", "csv", "parquet"], required=True, help="where to")
