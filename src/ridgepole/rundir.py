@@ -37,6 +37,8 @@ FIGURES = "figures"
 TABLES = "tables"
 TEXTS = "texts"
 CHECKPOINTS = "checkpoints"
+CACHE = ".cache"
+"""Below the run root: states that finished processes left, for runs that need not do the same again."""
 RANKS = ".ranks"
 """Below the run root: what ranks other than 0 keep for themselves."""
 

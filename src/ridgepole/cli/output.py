@@ -148,3 +148,9 @@ def ago(stamp: float, now: float | None = None) -> str:
         if passed >= length:
             return f"{int(passed // length)} {unit} ago"
     return f"{int(passed)} s ago"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as `1 process` and `2 processes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

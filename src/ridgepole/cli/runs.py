@@ -1,4 +1,4 @@
-"""`ridgepole runs ls|show|diff`."""
+"""`ridgepole runs ls|show|diff|rm|gc`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ _PICTURES = (".png", ".jpg", ".svg", ".html")
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Lists, shows or compares runs."""
+    """Lists, shows, compares or removes runs."""
     root = Path(arguments.run_dir or "runs")
+    if arguments.action in ("rm", "gc"):
+        from ridgepole.cli import removal
+
+        return (removal.remove if arguments.action == "rm" else removal.collect)(arguments, root)
     if arguments.action == "ls":
         _list(root, as_json=arguments.json)
     elif arguments.action == "show":
