@@ -32,7 +32,7 @@ class Resumption:
         name: The checkpoint; None where there is none to go on from, and the attempt starts from the beginning.
         step: The step of the checkpoint.
         position: Number of processes that are done.
-        inside: Whether the next one was running.
+        running: The name of the next one where it was running; an empty text between two.
         permanences: Their states by name.
         process: What was stored of the process that was running.
         framework: Counts, random generators and scores.
@@ -44,12 +44,17 @@ class Resumption:
     name: str | None = None
     step: int = 0
     position: int = 0
-    inside: bool = False
+    running: str = ""
     permanences: Mapping[str, Any] = field(default_factory=dict)
     process: Mapping[str, Any] = field(default_factory=dict)
     framework: Mapping[str, Any] = field(default_factory=dict)
     outcomes: Sequence[Mapping[str, Any]] = ()
     passed_over: tuple[str, ...] = ()
+
+    @property
+    def inside(self) -> bool:
+        """Whether a process was running."""
+        return bool(self.running)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -129,6 +134,14 @@ class Checkpoints:
         self.seconds = 0.0
         self._hash = config_hash(config)
         self._attempt = attempt
+
+    def has_boundary(self, position: int) -> bool:
+        """Whether there is a checkpoint between the processes before and after a position."""
+        for info in self.store.list():
+            meta = info.meta or {}
+            if info.usable and meta.get("position") == position and meta.get("process") is None:
+                return True
+        return False
 
     def save(
         self,
@@ -248,7 +261,7 @@ def _resumption(loaded: Loaded, attempt: int, passed: tuple[str, ...]) -> Resump
         info.name,
         info.step,
         int(meta["position"]),
-        meta["process"] is not None,
+        meta["process"] or "",
         state["permanences"],
         state["process"],
         state["framework"],

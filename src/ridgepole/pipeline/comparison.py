@@ -9,6 +9,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.errors import ConfigError, Problem, RunDirError
 from ridgepole.pipeline import provenance
+from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.plan import Plan
 from ridgepole.rundir import RunInfo
 
@@ -64,6 +65,22 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
         problems.append(Problem(f"the pipeline is not what run {run.id} was", hint=hint, detail="\n".join(lines)))
     if problems:
         raise ConfigError(problems)
+
+
+def check_order(run: RunInfo, resumption: Resumption, plan: Plan) -> None:
+    """Compares what was done, in its order, with the processes that the pipeline begins with today.
+
+    `needs` and the order of the tables decide it, and are no values that could be compared.
+
+    Raises:
+        ConfigError: If the run would go on at another process than the one at which it stopped.
+    """
+    done = [str(outcome["name"]) for outcome in resumption.outcomes]
+    done += [resumption.running] if resumption.inside else []
+    now = [part.name for part in plan.processes]
+    if now[: len(done)] != done:
+        message = f"run {run.id} did {', '.join(done)}, and the pipeline now goes {', '.join(now)}"
+        raise ConfigError([Problem(message, hint="put its processes back into that order")])
 
 
 def changed_code(run: RunInfo, plan: Plan) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -160,19 +161,40 @@ class Controller:
             self._save(self._checkpoints, kind)
         self.ticks.schedule()
 
+    @property
+    def stores_checkpoints(self) -> bool:
+        """Whether a checkpoint is stored when one is taken, rather than only announced to the permanences."""
+        return self._checkpoints is not None
+
+    def has_boundary(self) -> bool:
+        """Whether there is a checkpoint between the process that is next and the one before it."""
+        return self._checkpoints is not None and self._checkpoints.has_boundary(self.position)
+
+    def states(self) -> dict[str, Any]:
+        """The states of the permanences that have one, by name; the objects are the permanences' own."""
+        parts = {part.name: part for part in self._plan.permanences}
+        return states_of(self._owned, lambda name, hook: self._call(parts[name], "state_dict", hook))
+
+    def framework_state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the run itself: counts and scores."""
+        return {"step": self.ticks.step, "count": self.ticks.count, "scores": self._scores.state_dict()}
+
+    def done(self) -> list[dict[str, Any]]:
+        """How the processes went that are done."""
+        return [asdict(outcome) for outcome in self.outcomes[: self.position]]
+
     def _stores(self) -> bool:
         return self._plan.policy.enabled and not self._rank
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
-        parts = {part.name: part for part in self._plan.permanences}
         try:
             saved = checkpoints.save(
                 kind,
-                states_of(self._owned, lambda name, hook: self._call(parts[name], "state_dict", hook)),
+                self.states(),
                 self.running,
                 self.outcomes,
                 self.position,
-                {"step": self.ticks.step, "count": self.ticks.count, "scores": self._scores.state_dict()},
+                self.framework_state(),
                 self._scores.take(),
             )
         except CheckpointError as error:
@@ -206,7 +228,7 @@ class Controller:
         for part in present:
             self._call(part, "initialize", self._owned[part.name].initialize)
         if self.resumption is not None:
-            self._go_on(self.resumption, present)
+            self._go_on(self.resumption)
         failures: list[Exception] = []
         for part in present:
             try:
@@ -222,11 +244,25 @@ class Controller:
         if failures:
             raise ValidationFailed(f"{len(failures)} permanences are not valid", failures)
 
-    def _go_on(self, resumption: Resumption, present: Sequence[Part]) -> None:
-        """Gives every permanence its state back, in the order of their dependencies."""
+    def _go_on(self, resumption: Resumption) -> None:
+        self.go_back(resumption)
+        where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
+        self._say("info", f"attempt {resumption.attempt} goes on {where}")
+
+    def go_back(self, resumption: Resumption) -> None:
+        """Gives every permanence its state back, in the order of their dependencies, and puts the counts back.
+
+        Args:
+            resumption: The place.
+
+        Raises:
+            BaseException: What a permanence's `load_state_dict` raised, with a note of which.
+        """
         from ridgepole.permanences.loggers.base import BaseLoggerManager
 
-        for part in present:
+        for part in self._plan.permanences:
+            if part.name not in self._owned:
+                continue
             permanence = self._owned[part.name]
             state = resumption.permanences.get(part.name)
             if state is None and isinstance(permanence, BaseLoggerManager):
@@ -242,8 +278,6 @@ class Controller:
                 outcome.status, outcome.seconds, outcome.reason = stored["status"], stored["seconds"], stored["reason"]
         for line in resumption.passed_over:
             self._say("warning", f"a checkpoint can't be used: {line}")
-        where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
-        self._say("info", f"attempt {resumption.attempt} goes on {where}")
 
     def close(self) -> list[BaseException]:
         """Cleans every permanence up in reverse order, each whatever the others do.

@@ -15,6 +15,7 @@ from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.retrying import WayBack, let_go
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.processes import PipelineProcess, skip_of
@@ -108,22 +109,33 @@ class Executor:
         self.controller.ticks.end_process()
 
     def _attempts(self, part: Part, resumption: Resumption | None) -> bool | str:
+        """Runs a process, again where it failed and may be retried: from the newest checkpoint, as a resume would."""
         retries = part.retries
-        left = retries.n if retries else 0
-        pause = retries.backoff if retries else 0.0
-        while True:
+        if retries is None or retries.n < 1:
+            return self._once(part, resumption)
+        way = WayBack(self.controller, boundary=resumption is None)
+        pause = retries.backoff
+        for left in range(retries.n, 0, -1):
             try:
                 return self._once(part, resumption)
             except Exception as error:
-                if retries is None or left < 1 or not {base.__name__ for base in type(error).__mro__} & set(retries.on):
+                if not {base.__name__ for base in type(error).__mro__} & set(retries.on):
                     raise
-                left -= 1
-                resumption = None
+                place = way.find()
+                if isinstance(place, str):
+                    add_note_once(error, f"{part.name} was not tried again: {place}")
+                    raise
                 what = redact(f"{type(error).__name__}: {text_of(error)}", self.plan.secrets)
-                message = f"{part.name} failed with {what}; trying again, {left} retries left"
-                self.controller.get_permanence(LOGGER).warning("%s", message)
-                self._pause(pause)
-                pause *= 2
+                let_go(error)
+            where = f" from step {place.step}" if place.inside else ""
+            message = f"{part.name} failed with {what}; trying again{where}, {left - 1} retries left"
+            self.controller.get_permanence(LOGGER).warning("%s", message)
+            self._pause(pause)
+            pause *= 2
+            self.controller.go_back(place)
+            rng.restore(place.framework["rng"])
+            resumption = place if place.inside else None
+        return self._once(part, resumption)
 
     def _pause(self, seconds: float) -> None:
         """Waits, and obeys a signal at once: nothing is half-done between two attempts."""

@@ -15,7 +15,7 @@ from ridgepole.checkpoint.rng import draw_seed, seeded
 from ridgepole.errors import join_errors
 from ridgepole.permanence import current_run, global_rank
 from ridgepole.pipeline.checkpoints import Resumption, newest_resumption
-from ridgepole.pipeline.comparison import changed_code, check_config, unfinished
+from ridgepole.pipeline.comparison import changed_code, check_config, check_order, unfinished
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.executor import Executor
 from ridgepole.pipeline.outcome import Outcome
@@ -103,6 +103,7 @@ def resume(
         for line in changed_code(stored, plan):
             warn(line)
         resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1)
+        check_order(stored, resumption, plan)
         stack.pop_all()  # from here on the attempt gives the ownership back
     return _attempt(plan, directory, seed, resumption, announce)
 
