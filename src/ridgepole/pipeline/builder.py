@@ -18,6 +18,7 @@ from ridgepole.pipeline.order import in_order
 from ridgepole.pipeline.plan import Part, Plan, Retries, View
 from ridgepole.pipeline.recipe import RESERVED_KEYS, TOP_LEVEL, Recipe
 from ridgepole.pipeline.report import Report, shown
+from ridgepole.pipeline.restorable import warn_of_half_states
 from ridgepole.pipeline.settings import Settings
 from ridgepole.registry import Registry
 
@@ -47,6 +48,8 @@ def build(recipe: Recipe) -> Plan:
         warn_of_unused(report, staff.drafts, [*permanences, *steps], [*staff.loggers, staff.progress])
     _check_ranks(report, staff, [*permanences, *steps])
     warn_of_secrets(report)
+    if policy.enabled:
+        warn_of_half_states(report, [*staff.drafts, *processes])
     if report.failed:
         raise ConfigError(report.sorted())
     return Plan(
