@@ -160,6 +160,8 @@ class Checkpoints:
         """
         began = time.monotonic()
         process, resumable = running.capture() if running is not None else ({}, True)
+        if kind == "error" or (kind == "manual" and running is not None and not is_stateful(running.process)):
+            resumable = False  # in the middle of a step, which running the process again would do twice
         name = outcomes[position].name if running is not None else None
         state = {
             "format": STATE_FORMAT,
@@ -173,18 +175,27 @@ class Checkpoints:
             step=int(framework["step"]),
             kind=kind,
             score=score,
-            # The newest two between processes are kept, however many are taken inside the next process.
-            protect=f"boundary_{position % 2}" if running is None else None,
+            protect=_protection(running, position, resumable=resumable),
             config_hash=self._hash,
             meta={
                 "position": position,
                 "process": name,
-                "resumable": resumable and kind != "error",
+                "resumable": resumable,
                 "attempt": self._attempt,
             },
         )
         self.seconds = time.monotonic() - began
         return saved
+
+
+def _protection(running: Running | None, position: int, *, resumable: bool) -> str | None:
+    """What a checkpoint is kept for, however many newer ones there are that a run can't go on from.
+
+    Two between processes, so that a damaged one has another before it, and one inside a process.
+    """
+    if running is None:
+        return f"boundary_{position % 2}"
+    return "inside" if resumable else None
 
 
 def states_of(permanences: Mapping[str, Permanence], call: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from ridgepole.pipeline.plan import Plan
 from ridgepole.rundir import RunInfo
 
 _OVER = ("finished", "finished_with_cleanup_errors", "pruned")
-_FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.logger", "pipeline.checkpoint", "pipeline.seed")
-"""What may always be changed: it is no part of what is computed. (The stored seed is used where none is written.)"""
+_FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.checkpoint")
+"""What may always be changed: it is no part of what is computed."""
+_EXACT = ("torch", "numpy", "ridgepole")
+"""Packages of which another version may compute something else, if only in the last bit."""
 
 
 def unfinished(path: Path, *, owned: bool = False) -> RunInfo:
@@ -67,8 +69,14 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
 
 
 def changed_code(run: RunInfo, plan: Plan) -> Iterator[str]:
-    """What has changed in the user's code since the run was started, one line a file."""
-    stored = run.json(rundir.PROVENANCE).get("code")
+    """What has changed in the user's code, and in what it computes with, since the run was started; a line each."""
+    known = run.json(rundir.PROVENANCE)
+    versions = known.get("packages", {})
+    installed = provenance.packages()
+    for name in _EXACT:
+        if name in versions and versions[name] != installed.get(name):
+            yield f"{name} was {versions[name]} when run {run.id} was started, and is {installed.get(name, 'gone')} now"
+    stored = known.get("code")
     if not isinstance(stored, dict):
         return
     now = provenance.code_files(plan)

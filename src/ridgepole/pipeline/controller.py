@@ -75,7 +75,14 @@ class Controller:
         self._rank = global_rank()
         self._scores = Scores(plan, self._latest)
         self._checkpoints = Checkpoints(plan, run_dir, config, self.attempt) if self._stores() else None
-        self.ticks = DueTicks(plan.policy, guard, self.checkpoint, self._scores.look)
+        self.ticks = DueTicks(
+            plan.policy,
+            guard,
+            self.checkpoint,
+            self._scores.look,
+            lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
+            partial(self._say, "warning"),
+        )
 
     @property
     def run_id(self) -> str:
@@ -86,11 +93,6 @@ class Controller:
     def step(self) -> int:
         """The step that `tick` counts."""
         return self.ticks.step
-
-    @property
-    def checkpoint_seconds(self) -> float:
-        """How long the last checkpoint took."""
-        return self._checkpoints.seconds if self._checkpoints is not None else 0.0
 
     @property
     def permanences(self) -> Mapping[str, Permanence]:
@@ -233,6 +235,8 @@ class Controller:
                 state = {}  # to the beginning: what was logged before is hidden
             if state is not None and is_stateful(permanence):
                 self._call(part, "load_state_dict", partial(permanence.load_state_dict, state))
+        for name in resumption.permanences.keys() - self._owned.keys():
+            self._say("warning", f"the state of the permanence {name!r} is dropped: there is none of that name now")
         if resumption.name is not None:
             framework = resumption.framework
             self.ticks.go_on(int(framework["step"]), int(framework["count"]))
