@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -105,3 +108,40 @@ def machine(monkeypatch, environment, torch, fake):
         return library
 
     return install
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A directory with a `libnvidia-ml.so.1` in it: the fake driver library as a real shared object."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux")
+    folder = tmp_path_factory.mktemp("nvml")
+    command = [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", folder / "libnvidia-ml.so.1"]
+    subprocess.run([*command, HERE / "fake_nvml.c"], check=True)
+    return folder
+
+
+@pytest.fixture
+def elsewhere(library, tmp_path):
+    """The environment of a process on another machine: `elsewhere(used="0,30")` has two cards, 30 GiB of the second used.
+
+    The torch there was built for CUDA, and dies when it is imported.
+    """
+    package = tmp_path / "packages" / "torch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('torch was imported')\n")
+    (package / "version.py").write_text("__version__ = '2.9.0+cu130'\ncuda = '13.0'\nhip = None\nxpu = None\n")
+    prefixes = ("CUDA_", "SLURM_", "LOCAL_", "HIP_", "ROCR_")
+
+    def environment(used):
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(prefixes)},
+            "LD_LIBRARY_PATH": str(library),
+            "PYTHONPATH": str(package.parent),
+            "RIDGEPOLE_LEASE_DIR": str(tmp_path / "leases"),
+            "FAKE_NVML_CARDS": str(len(used.split(","))),
+            "FAKE_NVML_USED_GIB": used,
+        }
+
+    return environment

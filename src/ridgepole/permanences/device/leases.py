@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole.permanences.device import flocks
+from ridgepole.permanences.device.host import printable
 
 log = logging.getLogger("ridgepole.device")
 
@@ -274,11 +275,11 @@ def _read_holder(text: bytes) -> Holder:
         pid, min_free = fields["pid"], fields["min_free"]
         return Holder(
             pid=pid if isinstance(pid, int) else 0,
-            user=str(fields["user"])[:64],
-            start=str(fields["start"])[:40],
+            user=printable(str(fields["user"])[:64]),
+            start=printable(str(fields["start"])[:40]),
             min_free=min_free if isinstance(min_free, int) else None,
             exclusive=fields["exclusive"] is True,
-            run=str(fields["run"])[:128],
+            run=printable(str(fields["run"])[:128]),
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return Holder()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ridgepole.permanences.device.cards import OWN_PROCESS
 from ridgepole.permanences.device.host import describe_process
+from ridgepole.permanences.device.leases import Holder
 
 _GIB = 1024**3
 _PROCESSES = 4
@@ -15,6 +16,7 @@ _SOURCES = {
     "nvml": "the NVIDIA driver (NVML), every process on the machine counted",
     "nvml+host": "the host's memory, which the device shares",
     "torch.xpu": "the XPU's driver, every process on the machine counted",
+    "host": "the operating system, for the CPU",
     OWN_PROCESS: "torch, which sees only this process: other processes' memory is NOT counted",
 }
 
@@ -35,6 +37,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     sources = dict.fromkeys(row["source"] for row in rows)
     shown.extend(f"  numbers from {_SOURCES.get(source, source)}" for source in sources)
     return "\n".join(shown)
+
+
+def leases(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Who holds what, one lease a line.
+
+    Args:
+        rows: As for `table`.
+    """
+    return [
+        f"{row['device']} is leased by {Holder(**holder).describe(0)}{since}"
+        for row in rows
+        for holder in row["leases"]
+        for since in [f", since {holder['start']}" if holder["start"] else ""]
+    ]
 
 
 def advice(codes: Iterable[str], percent: str) -> str:
