@@ -124,7 +124,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def elsewhere(library, tmp_path):
-    """The environment of a process on another machine: `elsewhere(used="0,30")` has two cards, 30 GiB of the second used.
+    """A process's environment on another machine: `elsewhere("0,30")` has two cards, the second with 30 GiB in use.
 
     The torch there was built for CUDA, and dies when it is imported.
     """
