@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ridgepole.permanences.device import child, nvml, torchside
+from ridgepole.permanences.device import child, kfd, nvml, torchside
 
 HERE = Path(__file__).parent
 
 
-def _load_fake():
-    spec = importlib.util.spec_from_file_location("ridgepole_fake_nvml", HERE / "fake_nvml.py")
+def _load(name):
+    spec = importlib.util.spec_from_file_location(f"ridgepole_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -26,7 +26,12 @@ def _load_fake():
 
 @pytest.fixture(scope="session")
 def fake():
-    return _load_fake()
+    return _load("fake_nvml")
+
+
+@pytest.fixture(scope="session")
+def fake_rocm():
+    return _load("fake_rocm")
 
 
 @pytest.fixture
@@ -83,6 +88,7 @@ def torch(monkeypatch):
 def environment(monkeypatch, tmp_path):
     for name in (
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+        *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
         *("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID"),
     ):
         monkeypatch.setenv(name, "")  # so that what the code under test sets is taken back afterwards
@@ -90,6 +96,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RIDGEPOLE_LEASE_DIR", str(tmp_path / "leases"))
     (tmp_path / "maps").write_text("7f00-7f01 r-xp 00000000 00:00 0 /usr/lib/libc.so.6\n")
     monkeypatch.setattr(torchside, "_MAPS", tmp_path / "maps")
+    monkeypatch.setattr(kfd, "SYS", tmp_path / "nothing")
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from ridgepole.permanences.device import ranks
 from ridgepole.permanences.device.leases import Holder
 from ridgepole.permanences.device.observe import Scene
 from ridgepole.permanences.device.rule import Verdict, judge, pick
-from ridgepole.permanences.device.visible import VARIABLE
+from ridgepole.permanences.device.visible import Visible
 from ridgepole.permanences.device.wish import Wish, check_entries
 
 Kind = Literal["card", "cpu", "busy", "unavailable"]
@@ -67,7 +67,7 @@ def decide(
     if scene.wrong_build:
         return _unusable(wish, scene.wrong_build, verdicts, refuse=_must_have_card(wish))
     if scene.seen.hidden_by is not None:
-        return _hidden(wish, scene.seen.hidden_by, verdicts, malformed=scene.seen.malformed)
+        return _hidden(wish, scene.seen, verdicts)
     check_entries(wish, scene.cards)
     if why:
         return Outcome("unavailable", why, verdicts)
@@ -96,7 +96,7 @@ def headline(verdicts: tuple[Verdict, ...], wish: Wish) -> str:
         "lease": "leased",
         "excluded": "left out by exclude or only",
         "trouble": "out of order",
-        "hidden": f"hidden by {VARIABLE}",
+        "hidden": "hidden",
         "rank": "for other ranks",
     }
     codes = first or [verdict.reasons[0].code for verdict in verdicts]
@@ -123,12 +123,13 @@ def _unusable(wish: Wish, why: str, verdicts: tuple[Verdict, ...], *, refuse: bo
     return Outcome("cpu", why, verdicts, level=logging.WARNING)
 
 
-def _hidden(wish: Wish, value: str, verdicts: tuple[Verdict, ...], *, malformed: bool) -> Outcome:
+def _hidden(wish: Wish, seen: Visible, verdicts: tuple[Verdict, ...]) -> Outcome:
+    value = f"{seen.variable}={seen.hidden_by!r}"
     count = f"{len(verdicts)} device{'s' if len(verdicts) > 1 else ''}"
-    if malformed:
-        why = f"{VARIABLE}={value!r} names no device of this machine first, and so hides all: {count} hidden"
+    if seen.malformed:
+        why = f"{value} names no device of this machine first, and so hides all: {count} hidden"
         return _unusable(wish, why, verdicts, refuse=wish.cpu != "allow")
-    why = f"{VARIABLE}={value!r} hides every device: {count} hidden"
+    why = f"{value} hides every device: {count} hidden"
     return _unusable(wish, why, verdicts, refuse=_must_have_card(wish))
 
 

@@ -289,12 +289,12 @@ class Device(Permanence):
             return
         seen = torchside.uuid_of(card.kind, index)
         # For a MIG instance the runtime tells either its own UUID or its card's.
-        expected = {_body(uuid) for uuid in (card.uuid, card.parent) if uuid}
+        expected = {body for uuid in (card.uuid, card.parent) if uuid for body in (_body(uuid), _spelled(_body(uuid)))}
         if seen and _body(seen) not in expected:
             raise DeviceUnavailableError(
                 f"{self} was chosen as {card.uuid}, but torch sees {seen} at that index; set "
-                "CUDA_DEVICE_ORDER=PCI_BUS_ID before Python starts, and don't change CUDA_VISIBLE_DEVICES after "
-                "the Device was made"
+                "CUDA_DEVICE_ORDER=PCI_BUS_ID before Python starts, and don't change CUDA_VISIBLE_DEVICES (or ROCm's "
+                "variables like it) after the Device was made"
             )
 
     def _keep_lease(self, card: Card) -> None:
@@ -315,3 +315,9 @@ def _options(wish: Wish) -> dict[str, Any]:
 
 def _body(uuid: str) -> str:
     return uuid.casefold().removeprefix("gpu-").removeprefix("mig-")
+
+
+def _spelled(body: str) -> str:
+    """The 16 characters of an AMD card's UUID as torch shows them: each as the number of its byte, grouped."""
+    digits = body.encode().hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -9,12 +9,14 @@ Management"). No call here makes a CUDA context.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Sequence
 from ctypes import byref, c_char, c_uint, c_ulonglong, c_void_p, create_string_buffer, sizeof
 from dataclasses import dataclass
 from typing import Any
 
-from ridgepole.permanences.device import host
+from ridgepole.permanences.device import child, host, torchside, visible
 from ridgepole.permanences.device.cards import Card, Process, SourceAbsentError, SourceTroubleError
 
 _OK = 0
@@ -130,8 +132,6 @@ class Nvml:
         SourceTroubleError: If the driver is there but doesn't answer as it should.
     """
 
-    indexed = False
-
     def __init__(self) -> None:
         try:
             self._library = open_library()
@@ -160,6 +160,10 @@ class Nvml:
     def read(self, *, util: bool = False) -> tuple[Card, ...]:
         """Reads memory and processes of every card; see `Source.read`."""
         return tuple(self._read_unit(unit, util=util) for unit in self._units)
+
+    def see(self, cards: Sequence[Card]) -> visible.Visible:
+        """What CUDA shows this process; see `Source.see`. Can take a child process."""
+        return visible.resolve(cards, os.environ, started=torchside.cuda_started(), ask=child.cuda_order)
 
     def _call(self, name: str, *args: object) -> int:
         function = getattr(self._library, name, None)  # an older driver lacks the newer symbols

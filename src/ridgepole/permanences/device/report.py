@@ -15,6 +15,10 @@ _PROCESSES = 4
 _SOURCES = {
     "nvml": "the NVIDIA driver (NVML), every process on the machine counted",
     "nvml+host": "the host's memory, which the device shares",
+    "amdsmi": "the AMD driver (amdsmi), every process on the machine counted",
+    "amdsmi+host": "the host's memory, which the device shares",
+    "kfd": "the AMD driver's files in /sys, every process on the machine counted",
+    "kfd+host": "the host's memory, which the device shares",
     "torch.xpu": "the XPU's driver, every process on the machine counted",
     "host": "the operating system, for the CPU",
     OWN_PROCESS: "torch, which sees only this process: other processes' memory is NOT counted",
