@@ -10,7 +10,7 @@ from typing import Literal
 from ridgepole.permanences.device import ranks
 from ridgepole.permanences.device.leases import Holder
 from ridgepole.permanences.device.observe import Scene
-from ridgepole.permanences.device.rule import Verdict, judge, pick
+from ridgepole.permanences.device.rule import GIB, Verdict, judge, pick
 from ridgepole.permanences.device.visible import Visible
 from ridgepole.permanences.device.wish import Wish, check_entries
 
@@ -74,6 +74,9 @@ def decide(
     best = pick(verdicts)
     if best is not None:
         return Outcome("card", _praise(best, verdicts, rank), verdicts, best)
+    hopeless = _hopeless(verdicts, wish)
+    if hopeless:
+        return _unusable(wish, hopeless, verdicts, refuse=wish.cpu != "allow")
     return Outcome("busy", headline(verdicts, wish), verdicts)
 
 
@@ -102,6 +105,21 @@ def headline(verdicts: tuple[Verdict, ...], wish: Wish) -> str:
     codes = first or [verdict.reasons[0].code for verdict in verdicts]
     parts = [f"{codes.count(code)} {phrase}" for code, phrase in phrases.items() if code in codes]
     return f"No device can be taken: {', '.join(parts)}"
+
+
+def _hopeless(verdicts: tuple[Verdict, ...], wish: Wish) -> str:
+    """Why waiting could not help: nothing is in question, or nothing is large enough; empty where it could."""
+    asked = [verdict.card for verdict in verdicts if verdict.candidate]
+    if not asked:
+        left_out = any(reason.code == "excluded" for verdict in verdicts for reason in verdict.reasons)
+        return headline(verdicts, wish) + ("; leave something out of exclude, or add to only" if left_out else "")
+    totals = [card.total for card in asked if card.total is not None]
+    if wish.min_free is None or len(totals) < len(asked) or max(totals) >= wish.min_free:
+        return ""
+    return (
+        f"min_free asks for {wish.min_free / GIB:.1f} GiB, and the largest device that may be taken has "
+        f"{max(totals) / GIB:.1f} GiB in all"
+    )
 
 
 def _without_cards(wish: Wish, scene: Scene) -> Outcome:

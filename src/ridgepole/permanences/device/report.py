@@ -67,7 +67,7 @@ def advice(codes: Iterable[str], percent: str) -> str:
         "excluded": "leave something out of exclude, or add to only",
     }
     present = set(codes)
-    tips = ["wait for a device with wait=600 (seconds)"] if present - {"excluded", "trouble", "hidden"} else []
+    tips = ["wait for a device with wait=600 (seconds)"]
     tips += [tip for code, tip in said.items() if code in present]
     return "try: " + "; ".join([*tips, "go on without one with cpu='allow'"])
 
