@@ -100,11 +100,12 @@ class Card:
 class Source(Protocol):
     """Where readings come from: one file each. Opening it creates no context on any device."""
 
-    def read(self, *, util: bool = False) -> tuple[Card, ...]:
+    def read(self, *, util: bool = False, processes: bool = True) -> tuple[Card, ...]:
         """Reads every device now.
 
         Args:
             util: Whether to ask for the utilisation too.
+            processes: Whether to ask for the processes.
         """
         ...
 

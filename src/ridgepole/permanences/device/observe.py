@@ -98,7 +98,7 @@ class Observer:
             Whether there is any source to look through.
         """
         if self._source is not None and self._seen is None:
-            self.look()
+            self._seen = self._source.see(self._source.read(processes=False))
         return self._source is not None
 
     def look(self, *, util: bool = False) -> Scene:

@@ -37,9 +37,10 @@ class Rocm:
                 raise SourceAbsentError("the AMD GPU has neither libamd_smi.so nor a torch for ROCm") from None
         self._names = [self._name(node) for node in self._nodes]
 
-    def read(self, *, util: bool = False) -> tuple[Card, ...]:
+    def read(self, *, util: bool = False, processes: bool = True) -> tuple[Card, ...]:
         """Reads memory and processes of every card; see `Source.read`."""
-        return tuple(self._card(place, node, util=util) for place, node in enumerate(self._nodes))
+        nodes = enumerate(self._nodes)
+        return tuple(self._card(place, node, util=util, processes=processes) for place, node in nodes)
 
     def see(self, cards: Sequence[Card]) -> Visible:
         """What ROCm shows this process; see `Source.see`."""
@@ -50,7 +51,7 @@ class Rocm:
         if self._library is not None:
             self._library.close()
 
-    def _card(self, place: int, node: kfd.Node, *, util: bool) -> Card:
+    def _card(self, place: int, node: kfd.Node, *, util: bool, processes: bool) -> Card:
         told = None if self._library is None else self._library.memory(node.address)
         source = "kfd" if told is None else "amdsmi"
         told = told or kfd.memory(node)
@@ -70,7 +71,7 @@ class Rocm:
             place,
             total_bytes,
             None if total_bytes is None or used is None else max(0, total_bytes - used),
-            processes=kfd.processes(node),
+            processes=kfd.processes(node) if processes else None,
             util=self._busy(node) if util else None,
             source=source,
             trouble=node.trouble,

@@ -54,7 +54,7 @@ class TorchSource:
                 return
         raise SourceAbsentError(f"torch {build.version} (for {build.target}) sees no accelerator")
 
-    def read(self, *, util: bool = False) -> tuple[Card, ...]:  # noqa: ARG002 - torch doesn't know the utilisation
+    def read(self, *, util: bool = False, processes: bool = True) -> tuple[Card, ...]:  # noqa: ARG002 - torch knows neither
         """Reads every device that torch sees; see `Source.read`."""
         return self._reader()
 
