@@ -6,7 +6,7 @@ library that is compiled here (tests/permanences/device/fake_nvml.c) and answers
 contender adds; a real driver takes its own time for each call. Where this machine has a real card, the same is measured
 on it, with `torch.cuda.mem_get_info` beside it.
 
-    import   loading the contender's modules
+    import   loading the contender's modules (Device() needs ctypes and the reader of NVML only in its first choice)
     first    the first choice, with the driver's library loaded in it
     cold     both, and how many times what Device() needs
     warm     a later choice in the same process, likewise
@@ -34,7 +34,7 @@ from typing import Any
 
 FAKE = Path(__file__).parents[1] / "tests" / "permanences" / "device" / "fake_nvml.c"
 CARDS = (1, 4, 8)
-WARM_CALLS = 30
+WARM_CALLS, WARM_SECONDS = 30, 1.0
 US = "Device()"
 LIMIT = "loading the library, nothing else"
 TORCH = "torch.cuda.mem_get_info"
@@ -126,8 +126,8 @@ def work(name: str) -> None:
     imported = perf_counter()
     choose()
     first = perf_counter()
-    warm = []
-    for _ in range(WARM_CALLS):
+    warm: list[float] = []
+    while len(warm) < WARM_CALLS and sum(warm) < WARM_SECONDS:
         begun = perf_counter()
         choose()
         warm.append(perf_counter() - begun)
@@ -155,11 +155,12 @@ def measure(names: list[str], rounds: int, environment: dict[str, str]) -> dict[
 
 def show(title: str, rows: dict[str, tuple[float, float, float, float]]) -> None:
     ours, limit = rows[US], rows[LIMIT]
-    print(f"\n{title}")
+    print(f"\n{title}", flush=True)
     print(f"  {'milliseconds':34}{'import':>9}{'first':>9}{'cold':>9}{'ratio':>7}{'warm':>9}{'ratio':>7}")
     for name, (imported, first, cold, warm) in rows.items():
         print(f"  {name:34}{imported:9.2f}{first:9.2f}{cold:9.2f}{cold / ours[2]:7.2f}{warm:9.3f}{warm / ours[3]:7.2f}")
-    print(f"  first choice of {US} beyond loading the library: {ours[1] - limit[1]:.2f} ms (target: under 5)")
+    beyond = ours[1] - limit[2]  # Device() imports ctypes in its first choice, so it belongs to both
+    print(f"  first choice of {US} beyond loading the library: {beyond:.2f} ms (target: under 5)")
 
 
 def build(folder: Path) -> str | None:
@@ -185,7 +186,7 @@ def main(rounds: int) -> None:
         print(f"{name}: not installed, left out")
     dropped = ("CUDA_", "HIP_", "ROCR_", "LOCAL_", "SLURM_", "PYTHONDONTWRITEBYTECODE")
     base = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    print(f"medians of {rounds} interleaved rounds, each contender in a fresh process, {WARM_CALLS} warm calls")
+    print(f"medians of {rounds} interleaved rounds, each in a fresh process, up to {WARM_CALLS} warm calls", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base["RIDGEPOLE_LEASE_DIR"] = str(folder / "leases")
