@@ -145,7 +145,7 @@ def _hidden(wish: Wish, seen: Visible, verdicts: tuple[Verdict, ...]) -> Outcome
     value = f"{seen.variable}={seen.hidden_by!r}"
     count = f"{len(verdicts)} device{'s' if len(verdicts) > 1 else ''}"
     if seen.malformed:
-        why = f"{value} names no device of this machine first, and so hides all: {count} hidden"
+        why = f"{value} names no device of this machine first, or one of them twice, and so hides all: {count} hidden"
         return _unusable(wish, why, verdicts, refuse=wish.cpu != "allow")
     why = f"{value} hides every device: {count} hidden"
     return _unusable(wish, why, verdicts, refuse=_must_have_card(wish))
