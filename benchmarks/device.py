@@ -13,7 +13,8 @@ on it, with `torch.cuda.mem_get_info` beside it.
 
 Target: the first choice of Device() takes less than 5 ms beyond loading the driver's library.
 
-Contenders that are not installed are named and left out. Usage: python benchmarks/device.py [rounds]
+gpustat also measures how much of the processors each process uses, for which it sleeps a tenth of a second a card that
+has any. Contenders that are not installed are named and left out. Usage: python benchmarks/device.py [rounds]
 """
 
 from __future__ import annotations

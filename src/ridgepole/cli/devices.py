@@ -46,7 +46,7 @@ def _as_table(*, again: bool) -> None:
 
 
 def _lines(found: Survey) -> list[Line]:
-    head, *rest = table(found.rows).splitlines()
+    head, *rest = _fitting(found).splitlines()
     rows, sources = rest[: len(found.rows)], rest[len(found.rows) :]
     lines = [(head, "bold")]
     for text, row in zip(rows, found.rows, strict=True):
@@ -56,6 +56,19 @@ def _lines(found: Survey) -> list[Line]:
     choice = f"would choose {found.chosen}" if found.chosen else "would raise an error"
     lines.append((f"Device() {choice}: {found.why}", ""))
     return lines + [(f"note: {note}", "yellow") for note in found.notes]
+
+
+def _fitting(found: Survey) -> str:
+    """The table; on a terminal with no more processes named than leave room for the verdict at the end of the line."""
+    drawn = table(found.rows)
+    if sys.stdout is None or not sys.stdout.isatty():
+        return drawn
+    width = shutil.get_terminal_size().columns
+    for most in (2, 1, 0):
+        if max(map(len, drawn.splitlines()[: len(found.rows) + 1])) <= width:
+            break
+        drawn = table(found.rows, processes=most)
+    return drawn
 
 
 def _can_redraw() -> bool:

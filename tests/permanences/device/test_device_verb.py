@@ -210,6 +210,16 @@ def test_a_terminal_that_cannot_redraw_gets_plain_looks(watched):
     assert b"\x1b" not in watch.raw
 
 
+def test_a_narrow_terminal_names_fewer_processes_and_keeps_the_verdict(watched):
+    watch = watched(columns=90)
+    watch.until(lambda text: "would choose" in text)
+    watch.interrupt()
+    first, second, third = watch.text.splitlines()[1:4]
+    assert re.search(r"cuda:0 .* 1099 99\.0, and 99 more +free$", first), first
+    assert second.endswith("chosen")
+    assert third.endswith("above 80%")
+
+
 def test_a_small_terminal_gets_what_fits(watched):
     watch = watched(used=",".join(["4"] * 12), rows=8, columns=40)
     watch.until(lambda text: "more lines" in text)
