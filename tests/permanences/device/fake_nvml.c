@@ -1,5 +1,5 @@
 /* The driver's library as a real shared object: equal cards, as many as FAKE_NVML_CARDS says, the memory in use of each
-   from FAKE_NVML_USED_GIB ("1,30,0"). The declarations are those of nvml.h. */
+   from FAKE_NVML_USED_GIB ("1,30,0"), the answer to its start from FAKE_NVML_INIT. The declarations are those of nvml.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,11 @@ static unsigned long long used(nvmlDevice_t device) {
     return text ? strtoull(text, NULL, 10) * GIB : 0;
 }
 
-nvmlReturn_t nvmlInit_v2(void) { return 0; }
+nvmlReturn_t nvmlInit_v2(void) {
+    const char *code = getenv("FAKE_NVML_INIT");
+    return code ? atoi(code) : 0;
+}
+
 nvmlReturn_t nvmlInitWithFlags(unsigned int flags) { return flags ? 2 : 0; }
 nvmlReturn_t nvmlShutdown(void) { return 0; }
 

@@ -109,7 +109,11 @@ def test_cards_without_a_unique_id_are_known_by_their_place(rocm):
 
 def test_parts_of_a_card_say_whose_memory_they_show(rocm):
     rocm("parts")
-    assert "whole card" in survey().rows[1]["reason"]
+    rows = survey().rows[:2]
+    assert "whole card" in rows[1]["reason"]
+    assert [row["device"] for row in rows] == ["cuda:0", "cuda:1"], "though both bear the card's own id"
+    with Device(), Device() as second:
+        assert str(second) == "cuda:1", "each has leases of its own"
 
 
 def test_a_chip_without_memory_of_its_own_has_the_hosts(rocm):

@@ -82,6 +82,15 @@ def test_an_error_that_device_would_raise_is_told_and_is_no_failure(devices):
     assert "Device() would raise an error: All devices are using more than 80% of VRAM" in done.stdout
 
 
+def test_a_driver_that_does_not_match_its_library_is_told(devices):
+    done = devices(FAKE_NVML_INIT="18")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(
+        r"would raise an error: the NVIDIA driver can't be asked: .*different versions.*reboot", done.stdout
+    )
+    assert json.loads(devices("--json", FAKE_NVML_INIT="18").stdout)["chosen"] is None
+
+
 def test_the_variables_of_cuda_count(devices):
     done = devices(CUDA_VISIBLE_DEVICES="2,0")
     assert "Device() would choose cuda:1: " in done.stdout

@@ -64,9 +64,11 @@ class Rocm:
             total, free = host.memory()
             told, source = (total, total - free), f"{source}+host"
         total_bytes, used = told or (None, None)
+        # Parts of a card can bear the card's own id, which then tells none of them.
+        alone = sum(other.uuid == node.uuid for other in self._nodes) == 1
         return Card(
             "cuda",  # torch's name for it
-            node.uuid,
+            node.uuid if alone else "",
             self._names[place],
             place,
             total_bytes,
