@@ -6,6 +6,7 @@ import hashlib
 import os
 import queue
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +25,7 @@ class Digest:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._queue: queue.Queue[memoryview | None] = queue.Queue(maxsize=8)
+        self._queue: queue.Queue[memoryview | None] = queue.Queue(maxsize=64)
         self._thread: threading.Thread | None = None
         self._small = bytearray()
 
@@ -69,7 +70,8 @@ class Digest:
     def _end(self) -> None:
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join()
+            with suppress(RuntimeError):  # an interrupt fell into its start; what it finds in the queue ends it
+                self._thread.join()
             self._thread = None
 
 
