@@ -35,6 +35,7 @@ def loaded_by(code: str) -> set[str]:
         "import ridgepole.permanences",
         "import ridgepole.cli; ridgepole.cli.build_parser().format_help()",
         "import ridgepole.errors, ridgepole.permanence, ridgepole.processes, ridgepole.rundir, ridgepole.registry",
+        "import ridgepole.checkpoint.store",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError",
     ],
 )
