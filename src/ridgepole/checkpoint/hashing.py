@@ -7,12 +7,16 @@ import os
 import queue
 import sys
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 CHUNK = 4 << 20
 """Bytes that are handed over at once."""
+
+_BEHIND = 64
+"""Chunks by which the hash may be late: they may be copies, as of what lies on another device."""
 
 _SMALL = 1 << 16
 """Pieces below this many bytes are gathered: a queue and a system call cost more than a copy."""
@@ -26,7 +30,8 @@ class Digest:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._queue: queue.Queue[memoryview | None] = queue.Queue(maxsize=64)
+        # Not a Queue: Ctrl-C between two lines of its code can leave its lock taken, and both threads waiting for ever
+        self._queue: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._small = bytearray()
 
@@ -63,6 +68,8 @@ class Digest:
             self._thread = threading.Thread(target=self._work, name="ridgepole-hash", daemon=True)
             self._thread.start()
         self._queue.put(data)
+        while self._queue.qsize() > _BEHIND and self._thread.is_alive():
+            time.sleep(0.001)
 
     def _work(self) -> None:
         while (data := self._queue.get()) is not None:

@@ -306,7 +306,7 @@ class CheckpointStore:
 
     def _sweep(self) -> None:
         """Removes what interrupted saves and removals left; what can't be removed is left to the next time."""
-        for entry in list_directory(self.path):
+        for entry in tuple(self.path.iterdir()):
             if is_leftover(entry.name):
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)
@@ -361,8 +361,3 @@ class CheckpointStore:
 def _brief(info: CheckpointInfo) -> dict[str, Any]:
     score = asdict(info.score) if info.score else None
     return {"name": info.name, "kind": info.kind, "step": info.step, "time": info.time, "score": score}
-
-
-def list_directory(path: Path) -> tuple[Path, ...]:
-    """Everything in a directory, as paths."""
-    return tuple(path.iterdir())
