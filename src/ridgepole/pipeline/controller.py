@@ -83,6 +83,7 @@ class Controller:
             lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
             partial(self._say, "warning"),
         )
+        self.tick = self.ticks.tick  # type: ignore[method-assign]  # without a call in between, as it runs at every step
 
     @property
     def run_id(self) -> str:
