@@ -3,7 +3,7 @@
 A pipeline of 1,000 processes and 100 permanences that do nothing runs with `checkpoint = false`; beside it the same
 calls are made by hand. The cost a process is the difference between a run with all processes and a run with none,
 divided by their number; what a run costs once (its directory, provenance, git) stands apart. Medians of interleaved
-repeats. Targets: under 50 microseconds a process; under 0.3 microseconds for a tick at which nothing is due, by the default policy.
+repeats. Targets: under 50 microseconds a process; under 0.3 microseconds for a tick with nothing due (default policy).
 
 Usage: python benchmarks/pipeline.py [repeats]
 """
