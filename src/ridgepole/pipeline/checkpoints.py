@@ -101,11 +101,15 @@ class Scores:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"seen": self._seen, "best": list(self._best)}
+        return {"seen": self._seen, "best": list(self._best), "rule": self._rule()}
+
+    def _rule(self) -> list[str] | None:
+        return None if self._wanted is None else [self._wanted.metric, self._wanted.mode]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        self._seen, self._best = int(state["seen"]), list(state["best"])
+        """Goes on from a checkpoint; scores by another metric or mode say nothing of this one."""
+        if state["rule"] == self._rule():
+            self._seen, self._best = int(state["seen"]), list(state["best"])
 
 
 class Checkpoints:

@@ -165,6 +165,7 @@ class Controller:
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
         parts = {part.name: part for part in self._plan.permanences}
+        score = self._scores.take()  # before the scores are stored: this one is among them
         try:
             saved = checkpoints.save(
                 kind,
@@ -173,7 +174,7 @@ class Controller:
                 self.outcomes,
                 self.position,
                 {"step": self.ticks.step, "count": self.ticks.count, "scores": self._scores.state_dict()},
-                self._scores.take(),
+                score,
             )
         except CheckpointError as error:
             self._say("warning", f"no checkpoint was taken: {error}")
