@@ -12,7 +12,7 @@ from ridgepole.permanences import BaseLoggerManager
 from ridgepole.rundir import list_runs, read_run
 
 
-class Death(Exception):
+class DeathError(Exception):
     """In the place of whatever ends an attempt."""
 
 
@@ -26,7 +26,7 @@ class Story:
         self.words.append(word)
         if word == self.dies_at:
             self.dies_at = None
-            raise Death(word)
+            raise DeathError(word)
 
 
 def pipeline_of(story, *processes, permanences=(), **settings):
@@ -41,7 +41,7 @@ def pipeline_of(story, *processes, permanences=(), **settings):
 def run_dying_at(word, pipeline, story, tmp_path):
     """Runs until the story comes to a word; gives back the story so far."""
     story.dies_at = word
-    with pytest.raises(Death):
+    with pytest.raises(DeathError):
         pipeline.run(tmp_path)
     assert list_runs_of(tmp_path)[0].status == "failed"
     before, story.words = story.words, []
@@ -128,7 +128,7 @@ def test_again_and_again(tmp_path):
     run_dying_at(0, pipeline, story, tmp_path)
     for word in (1, 2, 4, "last"):
         story.dies_at = word
-        with pytest.raises(Death):
+        with pytest.raises(DeathError):
             pipeline.resume(root=tmp_path)
     result = pipeline.resume(root=tmp_path)
     assert [item for item in story.words if isinstance(item, int)] == [0, 1, 1, 2, 2, 3, 4, 4]
@@ -440,7 +440,7 @@ def test_retries_begin_from_the_top_after_a_resume(tmp_path):
     """A process that was resumed in the middle and fails again is tried like any other."""
     story = Story()
     pipeline = Pipeline(progress=False, seed=1, checkpoint=EVERY).process(
-        "stateful", Stateful, story=story, retries={"n": 1, "backoff": 0.0, "on": ["Death"]}
+        "stateful", Stateful, story=story, retries={"n": 1, "backoff": 0.0, "on": ["DeathError"]}
     )
     story.dies_at = 4
     result = pipeline.run(tmp_path)

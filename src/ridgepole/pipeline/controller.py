@@ -242,7 +242,7 @@ class Controller:
             for outcome, stored in zip(self.outcomes, resumption.outcomes, strict=False):
                 outcome.status, outcome.seconds, outcome.reason = stored["status"], stored["seconds"], stored["reason"]
         for line in resumption.passed_over:
-            self._say("warning", f"a checkpoint can't be used: {line}")
+            self._say("warning", line)
         where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
         self._say("info", f"attempt {resumption.attempt} goes on {where}")
 
