@@ -32,7 +32,7 @@ class Resumption:
         name: The checkpoint; None where there is none to go on from, and the attempt starts from the beginning.
         step: The step of the checkpoint.
         position: Number of processes that are done.
-        inside: Whether the next one was running.
+        inside: Name of the next one, if it was running.
         permanences: Their states by name.
         process: What was stored of the process that was running.
         framework: Counts, random generators and scores.
@@ -44,7 +44,7 @@ class Resumption:
     name: str | None = None
     step: int = 0
     position: int = 0
-    inside: bool = False
+    inside: str | None = None
     permanences: Mapping[str, Any] = field(default_factory=dict)
     process: Mapping[str, Any] = field(default_factory=dict)
     framework: Mapping[str, Any] = field(default_factory=dict)
@@ -101,11 +101,15 @@ class Scores:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"seen": self._seen, "best": list(self._best)}
+        return {"seen": self._seen, "best": list(self._best), "rule": self._rule()}
+
+    def _rule(self) -> list[str] | None:
+        return None if self._wanted is None else [self._wanted.metric, self._wanted.mode]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        self._seen, self._best = int(state["seen"]), list(state["best"])
+        """Goes on from a checkpoint; scores by another metric or mode say nothing of this one."""
+        if state["rule"] == self._rule():
+            self._seen, self._best = int(state["seen"]), list(state["best"])
 
 
 class Checkpoints:
@@ -219,7 +223,7 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
         The place; that of the beginning where there is no checkpoint to go on from.
 
     Raises:
-        CheckpointError: If a checkpoint was written by a newer Ridgepole.
+        CheckpointError: If a checkpoint was written by a newer Ridgepole, or can't be read at the moment.
     """
     store = CheckpointStore(directory / rundir.CHECKPOINTS)
     passed: list[str] = []
@@ -227,13 +231,15 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
         if info.newer:
             raise CheckpointError(f"{info.path}: {info.problem}")
         if info.problem:
-            passed.append(f"{info.name}: {info.problem}")
+            passed.append(f"checkpoint {info.name} can't be used: {info.problem}")
             continue
         if not (info.usable and (info.meta or {}).get("resumable", False)):
             continue
         try:
             loaded = store.load(info.name)
         except CheckpointError as error:
+            if error.errno is not None:  # the system can't read it at the moment: that is no damage
+                raise
             passed.append(str(error))
             continue
         return _resumption(loaded, attempt, tuple(passed))
@@ -249,7 +255,7 @@ def _resumption(loaded: Loaded, attempt: int, passed: tuple[str, ...]) -> Resump
         info.name,
         info.step,
         int(meta["position"]),
-        meta["process"] is not None,
+        meta["process"],
         state["permanences"],
         state["process"],
         state["framework"],

@@ -9,6 +9,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.errors import ConfigError, Problem, RunDirError
 from ridgepole.pipeline import provenance
+from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.plan import Plan
 from ridgepole.rundir import RunInfo
 
@@ -50,22 +51,46 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
     Raises:
         ConfigError: If anything else differs, or an allowed key is in neither.
     """
-    stored, now = dict(flat(run.json(rundir.RESOLVED))), dict(flat(config))
+    before = run.json(rundir.RESOLVED)
+    stored, now = dict(flat(before)), dict(flat(config))
+    free = (*allow, *_FREE, *_silenced(before), *_silenced(config))
     keys = [*stored, *(key for key in now if key not in stored)]
     problems = [
         Problem(f"--allow-change {key}: there is no such key", hint="give it as the list of changes shows it")
         for key in allow
         if not any(_below(known, (key,)) for known in keys)
     ]
-    changed = [
-        key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, (*allow, *_FREE))
-    ]
+    changed = [key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, free)]
     if changed and stored:
         lines = [f"{key}: {_shown(stored.get(key, _MISSING))} -> {_shown(now.get(key, _MISSING))}" for key in changed]
         hint = f"change it back, or accept it with --allow-change {changed[0]}"
         problems.append(Problem(f"the pipeline is not what run {run.id} was", hint=hint, detail="\n".join(lines)))
     if problems:
         raise ConfigError(problems)
+
+
+def check_place(run: RunInfo, plan: Plan, resumption: Resumption) -> None:
+    """Compares the processes that were done, and the one that was running, with today's.
+
+    Args:
+        run: The stored run.
+        plan: The pipeline as it is described today.
+        resumption: Where the run goes on.
+
+    Raises:
+        ConfigError: If today's pipeline does not begin with them.
+    """
+    done = [str(outcome["name"]) for outcome in resumption.outcomes]
+    begun = [*done, resumption.inside] if resumption.inside is not None else done
+    now = [part.name for part in plan.processes]
+    if now[: len(begun)] == begun:
+        return
+    words = [f"{name!r} was done" for name in done]
+    if resumption.inside is not None:
+        words.append(f"{resumption.inside!r} was running")
+    said = f"run {run.id} can't go on from {resumption.name}, when {' and '.join(words)}; today they are: "
+    hint = "put them back as they were; new ones may only come behind them"
+    raise ConfigError([Problem(said + (", ".join(now) or "none"), hint=hint)])
 
 
 def changed_code(run: RunInfo, plan: Plan) -> Iterator[str]:
@@ -96,6 +121,12 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 _MISSING = object()
+
+
+def _silenced(config: Mapping[str, Any]) -> list[str]:
+    """The loggers and displays that `logger = false` and `progress = false` have put a null object in the place of."""
+    null = ("NullLogger", "NullProgressManager")
+    return [f"permanences.{name}" for name, table in config.get("permanences", {}).items() if table.get("type") in null]
 
 
 def _shown(value: object) -> str:

@@ -168,6 +168,7 @@ class Controller:
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
         parts = {part.name: part for part in self._plan.permanences}
+        score = self._scores.take()  # before the scores are stored: this one is among them
         try:
             saved = checkpoints.save(
                 kind,
@@ -176,7 +177,7 @@ class Controller:
                 self.outcomes,
                 self.position,
                 {"step": self.ticks.step, "count": self.ticks.count, "scores": self._scores.state_dict()},
-                self._scores.take(),
+                score,
             )
         except CheckpointError as error:
             self._say("warning", f"no checkpoint was taken: {error}")
@@ -246,7 +247,7 @@ class Controller:
             for outcome, stored in zip(self.outcomes, resumption.outcomes, strict=False):
                 outcome.status, outcome.seconds, outcome.reason = stored["status"], stored["seconds"], stored["reason"]
         for line in resumption.passed_over:
-            self._say("warning", f"a checkpoint can't be used: {line}")
+            self._say("warning", line)
         where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
         self._say("info", f"attempt {resumption.attempt} goes on {where}")
 
