@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ridgepole.permanences.progress import progress_task as progress_task
     from ridgepole.permanences.progress import track as track
     from ridgepole.pipeline.api import Pipeline as Pipeline
+    from ridgepole.pipeline.stored import load_checkpoint as load_checkpoint
     from ridgepole.processes import PipelineProcess as PipelineProcess
     from ridgepole.processes import process as process
 
@@ -54,6 +55,7 @@ _HOMES = {
     "StopRequested": "ridgepole.errors",
     "VRAMUsageError": "ridgepole.errors",
     "ValidationFailed": "ridgepole.errors",
+    "load_checkpoint": "ridgepole.pipeline.stored",
     "process": "ridgepole.processes",
     "progress_task": "ridgepole.permanences.progress",
     "read_metrics": "ridgepole.metrics",
@@ -79,6 +81,7 @@ __all__ = [
     "StopRequested",
     "VRAMUsageError",
     "ValidationFailed",
+    "load_checkpoint",
     "process",
     "progress_task",
     "read_metrics",

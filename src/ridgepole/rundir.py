@@ -37,6 +37,8 @@ FIGURES = "figures"
 TABLES = "tables"
 TEXTS = "texts"
 CHECKPOINTS = "checkpoints"
+CACHE = ".cache"
+"""Below the run root: states that finished processes left, for runs that need not do the same again."""
 RANKS = ".ranks"
 """Below the run root: what ranks other than 0 keep for themselves."""
 
@@ -193,13 +195,17 @@ class RunDir:
         """Writes `run.json`: who runs this, since when, and how it stands."""
         self.write_json(RUN, {"format": FORMAT, "id": self.id, **fields})
 
-    def start_attempt(self, attempt: int) -> None:
-        """Appends the line of a new attempt to `attempts.jsonl`."""
-        note_attempt(self.path, attempt)
+    def start_attempt(self, attempt: int, checkpoint: str | None = None, step: int | None = None) -> None:
+        """Appends the line of a new attempt to `attempts.jsonl`, with the checkpoint that it goes on from."""
+        note_attempt(self.path, attempt, checkpoint=checkpoint, step=step)
 
 
 def note_attempt(
-    directory: Path, attempt: int, first_seq: int | None = None, resumed_from_seq: int | None = None
+    directory: Path,
+    attempt: int,
+    first_seq: int | None = None,
+    resumed_from_seq: int | None = None,
+    **more: str | int | None,
 ) -> None:
     """Appends a line to a directory's `attempts.jsonl`; it is on the disk when this returns.
 
@@ -208,14 +214,16 @@ def note_attempt(
         attempt: The number of the attempt, from 1.
         first_seq: The first sequence number that it uses, where it has gone back to a checkpoint.
         resumed_from_seq: The sequence number that the checkpoint would have used next.
+        **more: Further members of the line.
     """
-    line = {
+    line: dict[str, Any] = {
         "attempt": attempt,
         "first_seq": first_seq,
         "resumed_from_seq": resumed_from_seq,
         "time": time.time(),
         "pid": os.getpid(),
         "host": socket.gethostname(),
+        **more,
     }
     path = directory / ATTEMPTS
     with path.open("ab+") as file:
@@ -227,6 +235,30 @@ def note_attempt(
         file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_attempts(directory: Path) -> list[dict[str, Any]]:
+    """The attempts of a run, in their order.
+
+    Args:
+        directory: The run directory.
+
+    Returns:
+        What the line says with which each began: `attempt`, `time`, `pid`, `host`, and `checkpoint` and `step` of the
+        checkpoint that it went on from. Lines that can't be read are passed over.
+    """
+    try:
+        lines = (directory / ATTEMPTS).read_bytes().splitlines()
+    except OSError:
+        return []
+    found: dict[int, dict[str, Any]] = {}
+    for text in lines:
+        try:
+            line = json.loads(text)
+            found.setdefault(int(line["attempt"]), line)  # later lines of an attempt are the loggers'
+        except (ValueError, TypeError, KeyError):
+            continue
+    return [found[number] for number in sorted(found)]
 
 
 def _disown_in_children(run: RunDir) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import sys
 
 from ridgepole.cli.faults import show_problems
-from ridgepole.cli.output import say, say_json
+from ridgepole.cli.output import counted, say, say_json
 from ridgepole.errors import ConfigError, Problem
 from ridgepole.pipeline.api import Pipeline
 
@@ -20,7 +20,7 @@ def call(arguments: argparse.Namespace) -> int:
             plan = Pipeline.from_toml(arguments.file, arguments.overrides).plan()
         problems: list[Problem] = list(plan.warnings)
         declared = sum(not part.default for part in plan.permanences)
-        summary = f"{arguments.file}: ok, {_count(declared, 'permanence')}, {_count(len(plan.processes), 'process')}"
+        summary = f"{arguments.file}: ok, {counted(declared, 'permanence')}, {counted(len(plan.processes), 'process')}"
     except ConfigError as error:
         problems = list(error.problems)
     if arguments.json:
@@ -30,8 +30,3 @@ def call(arguments: argparse.Namespace) -> int:
     if summary and not arguments.json:
         say(summary)
     return 0 if summary else 2
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"

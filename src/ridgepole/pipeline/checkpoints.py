@@ -246,10 +246,20 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
     return Resumption(attempt, passed_over=tuple(passed))
 
 
+def check_format(loaded: Loaded) -> None:
+    """Refuses a checkpoint that holds something else than this version stores.
+
+    Raises:
+        CheckpointError: If it does.
+    """
+    found = loaded.state.get("format")
+    if found != STATE_FORMAT:
+        raise CheckpointError(f"{loaded.info.path} was written by another version of Ridgepole (state {found})")
+
+
 def _resumption(loaded: Loaded, attempt: int, passed: tuple[str, ...]) -> Resumption:
     info, state, meta = loaded.info, loaded.state, loaded.info.meta or {}
-    if state.get("format") != STATE_FORMAT:
-        raise CheckpointError(f"{info.path} was written by another version of Ridgepole (state {state.get('format')})")
+    check_format(loaded)
     return Resumption(
         attempt,
         info.name,

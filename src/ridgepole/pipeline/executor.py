@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,12 +40,22 @@ class FunctionProcess(PipelineProcess):
 
 
 class Executor:
-    """Runs a plan's processes and keeps the outcome of each."""
+    """Runs a plan's processes and keeps the outcome of each.
 
-    def __init__(self, plan: Plan, controller: Controller, guard: SignalGuard) -> None:
+    Args:
+        plan: The plan.
+        controller: Owns the permanences.
+        guard: Knows about signals.
+        note: Told how all processes stand, whenever one begins.
+    """
+
+    def __init__(
+        self, plan: Plan, controller: Controller, guard: SignalGuard, note: Callable[[Sequence[Outcome]], None]
+    ) -> None:
         self.plan = plan
         self.controller = controller
         self.guard = guard
+        self.note = note
 
     def run(self) -> None:
         """Runs all processes.
@@ -77,6 +88,7 @@ class Executor:
     def _run_one(self, part: Part, outcome: Outcome, resumption: Resumption | None) -> None:
         started = time.monotonic()
         outcome.status = "running"
+        self.note(self.controller.outcomes)
         try:
             skipped = self._attempts(part, resumption)
             if skipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -71,8 +72,10 @@ class Record:
     def _start(self, config: Mapping[str, Any]) -> None:
         directory, secrets, self._config = self.directory, self.plan.secrets, config
         directory.write_run(**self.fields)
-        directory.start_attempt(int(self.fields["attempt"]))
-        if self.resumption is not None and self.resumption.name is not None:
+        goes_on = self.resumption is not None and self.resumption.name is not None
+        where = (self.resumption.name, self.resumption.step) if self.resumption is not None and goes_on else ()
+        directory.start_attempt(int(self.fields["attempt"]), *where)
+        if goes_on:
             return  # what the results come from is what the first attempt wrote
         directory.write_config(self.plan.source)
         directory.write_json(rundir.RESOLVED, config)
@@ -112,6 +115,17 @@ class Record:
         self.directory.write_json(rundir.RESOLVED, self._config)
         given = plain_json({"overrides": self.plan.overrides}, self.plan.secrets)
         self.directory.write_json(rundir.PROVENANCE, stored.json(rundir.PROVENANCE) | given)
+
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Writes how the processes stand, for those who look at a run while it goes on.
+
+        A disk that refuses fails nothing here: how the run ends is written, or complained of, at its end.
+        """
+        if self.is_forked:
+            return
+        self.fields["processes"] = [asdict(outcome) for outcome in outcomes]
+        with contextlib.suppress(OSError):
+            self.directory.write_run(**self.fields)
 
     def end(self, status: str, errors: Sequence[BaseException], outcomes: Sequence[Outcome]) -> None:
         """Writes how the run has ended.

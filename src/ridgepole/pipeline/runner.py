@@ -128,7 +128,7 @@ def _attempt(
                 announce(directory.path)
             record.start(config)
             controller = Controller(plan, directory.path, config, seed, guard, resumption)
-            executor = Executor(plan, controller, guard)
+            executor = Executor(plan, controller, guard, record.note)
             outcomes = controller.outcomes
             with seeded(seed, deterministic=plan.settings.deterministic):
                 errors, late = _live(controller, executor, record)
