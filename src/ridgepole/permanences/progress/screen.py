@@ -23,7 +23,7 @@ from rich.console import Console
 from ridgepole.permanences.progress.display import IDLE_SECONDS, Display, Source
 from ridgepole.permanences.progress.region import LOOKS, Region, cut
 from ridgepole.permanences.progress.rows import Painter
-from ridgepole.permanences.progress.streams import Redirection, real
+from ridgepole.permanences.progress.streams import Redirection, Stream, real
 from ridgepole.permanences.progress.task import LazyTask
 
 # A synchronised update (DEC private mode 2026): terminals that know it show the frame at once, others ignore it.
@@ -54,9 +54,9 @@ class Screen(Display):
         self._out = self._redirection.stream(real(console.file))
         self._open = False
         self._in_child = False
-        self.drawing = False
+        self.frame: str | None = None
+        self.later: list[tuple[Stream, str]] = []
         self._lent = False
-        self._pauses = 0
         self._paused_at = 0.0
         self._rows: list[str] = []
         self._seen: object = None
@@ -80,7 +80,7 @@ class Screen(Display):
 
     def paint(self, *, force: bool = False) -> None:
         """Draws where something has changed; leaves the rows behind where nothing runs any more."""
-        if self._pauses:
+        if self.pauses:
             return
         clock = time.monotonic()
         tasks = self._look(clock)
@@ -165,12 +165,12 @@ class Screen(Display):
         return f"\x1b[{self._lifted}A" if self._lifted else ""
 
     def _write(self, text: str) -> None:
-        self.drawing = True
+        self.frame = text
         try:
             self._out.raw_write(text)
             self._out.raw_flush()
         finally:
-            self.drawing = False
+            self.frame = None
 
     # -- taking and giving back the terminal --------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class Screen(Display):
         mine = tasks if source is None else [task for task in source.tasks() if task in tasks]
         width = max(1, self._size().columns - 1)
         rows = self._draw_rows(mine, width, len(mine))
-        if rows and not self._pauses:
+        if rows and not self.pauses:
             self._ensure_open(width + 1)
         others = any(task not in mine for task in tasks) or len(self._sources) > 1
         for task in mine:
@@ -256,16 +256,16 @@ class Screen(Display):
         """Takes the bars off and gives the terminal back for a while."""
         with self.guarded():
             self.settle()
-            if not self._pauses:
+            if not self.pauses:
                 self._paused_at = time.monotonic()
                 self._shut([])
-            self._pauses += 1
+            self.pauses += 1
         try:
             yield
         finally:
             with self.guarded():
-                self._pauses = max(0, self._pauses - 1)
-                if not self._pauses:
+                self.pauses = max(0, self.pauses - 1)
+                if not self.pauses:
                     self._leave_out(time.monotonic() - self._paused_at)
                     self._come_back()
 
@@ -285,7 +285,7 @@ class Screen(Display):
             if not self._lent and self._sources:
                 self.settle()
                 self._shut([])
-                self._pauses += 1
+                self.pauses += 1
                 self._lent = True
 
     def lend_no_more(self) -> None:
@@ -293,7 +293,7 @@ class Screen(Display):
         with self.guarded():
             if self._lent:
                 self._lent = False
-                self._pauses = max(0, self._pauses - 1)
+                self.pauses = max(0, self.pauses - 1)
                 self._come_back()
 
     def _asking(self, question: Callable[..., str]) -> Callable[..., str]:
@@ -310,7 +310,7 @@ class Screen(Display):
         """Falls silent in a forked child; what the child prints wipes away the bars below it, as the parent's does."""
         shown = self._open
         super().forked()
-        self._pauses, self._lent, self.drawing = 0, False, False
+        self.pauses, self._lent, self.engaged, self.frame, self.later = 0, False, False, None, []
         if shown:
             self._in_child = True
             self._redirection.take_over(self._out.real)
@@ -319,8 +319,6 @@ class Screen(Display):
 
     def taking_lines(self) -> bool:
         """Whether lines go above bars; where nothing runs any more the bars are left behind first."""
-        if self.drawing:
-            return False
         if self._open and threading.current_thread() is not self._thread:
             with self.guarded():
                 self.settle()
@@ -346,6 +344,13 @@ class Screen(Display):
             self._lifted += height if height <= room else 0
             room = room - height if height <= room else 0
         return back
+
+    def catch_up(self) -> None:
+        """Writes what came from a signal's handler in the middle of other output."""
+        while self.later and not self.engaged:
+            stream, text = self.later.pop(0)
+            with contextlib.suppress(OSError, ValueError):
+                stream.write(text)
 
     def show_region(self) -> None:
         """Shows what may still change, unless the screen was drawn just now: then the next frame does."""

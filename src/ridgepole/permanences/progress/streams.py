@@ -53,8 +53,6 @@ class Stream:
         self._before: dict[str, Any] | None = None  # what others had put on the stream before us
         self._held = ""  # in a forked child: the start of a line
         self._ink = ""  # colours that were switched on and not off again
-        self._busy = False
-        self._later: list[str] = []
 
     def take_over(self) -> None:
         """Takes the stream's `write` and `flush` over; also again, where somebody has put the real ones back."""
@@ -81,42 +79,58 @@ class Stream:
         """Writes above the bars."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        with self._screen.lock:
-            if self._busy and not self._screen.drawing:  # from a signal's handler, in the middle of another text
-                self._later.append(text)
-                return len(text)
-            switch = _ALTERNATE.search(text) if "\x1b[?" in text else None
-            if switch is not None:
-                return self._switch(text, switch)
-            if self._screen.taking_lines():
-                self._take(text)
-                return len(text)
-        if self._screen.shown_by_parent() and self._is_terminal():
-            return self._write_in_child(text)
-        return self.raw_write(text)
-
-    def _switch(self, text: str, switch: re.Match[str]) -> int:
-        """Writes a text in which a program goes to the terminal's other screen, or comes back from it."""
-        before, rest = text[: switch.start()], text[switch.start() :]
-        if before:
-            self.write(before)
-        if switch[1] == "h":
-            self._screen.lend()
-            self.raw_write(rest)
-        else:
-            self.raw_write(switch[0])
-            self.raw_flush()
-            self._screen.lend_no_more()
-            self.write(rest[len(switch[0]) :])
+        said = text if text.isascii() else self._sayable(text)
+        screen = self._screen
+        with screen.lock:
+            if said == screen.frame:  # our own, back from a tee that it is drawn on
+                self.raw_write(said)
+            elif screen.engaged:  # from a signal's handler, in the middle of other output
+                screen.later.append((self, said))
+            else:
+                screen.engaged = True
+                try:
+                    self._pass_on(said)
+                finally:
+                    screen.engaged = False
+                if screen.later:
+                    screen.catch_up()
         return len(text)
 
-    def _write_in_child(self, text: str) -> int:
+    def _sayable(self, text: str) -> str:
+        """What the stream makes of a text in its encoding; raises as the stream does where it can't say it."""
+        encoding = getattr(self.real, "encoding", None) or "utf-8"
+        return text.encode(encoding, getattr(self.real, "errors", None) or "strict").decode(encoding, "replace")
+
+    def _pass_on(self, text: str) -> None:
+        switch = _ALTERNATE.search(text) if "\x1b[?" in text else None
+        if switch is not None:
+            self._switch(text[: switch.start()], switch, text[switch.end() :])
+        elif self._screen.taking_lines():
+            self._take(text)
+        elif self._screen.shown_by_parent() and self._is_terminal():
+            self._write_in_child(text)
+        else:
+            self.raw_write(text)
+
+    def _switch(self, before: str, switch: re.Match[str], behind: str) -> None:
+        """Writes a text in which a program goes to the terminal's other screen, or comes back from it."""
+        if before:
+            self._pass_on(before)
+        if switch[1] == "h":
+            self._screen.lend()
+        self.raw_write(switch[0])
+        if switch[1] == "l":
+            self.raw_flush()
+            self._screen.lend_no_more()
+        if behind:
+            self._pass_on(behind)
+
+    def _write_in_child(self, text: str) -> None:
         """Writes whole lines, and wipes away the parent's bars that may stand below them."""
         self._held += text
         if "\n" in text:
             whole, self._held = self._held, ""
             self.raw_write(ERASE_BELOW + whole)
-        return len(text)
 
     def _is_terminal(self) -> bool:
         try:
@@ -127,6 +141,8 @@ class Stream:
     def flush(self) -> None:
         """Shows the start of a line, if there is one, and flushes the real stream."""
         with self._screen.lock:
+            if self._screen.engaged:
+                return
             if not self.region.empty and self._screen.taking_lines():
                 self._screen.show_region()
                 return
@@ -136,13 +152,7 @@ class Stream:
         self.raw_flush()
 
     def _take(self, text: str) -> None:
-        self._busy = True
-        try:
-            lines = self.region.feed(text)
-            while self._later:
-                lines += self.region.feed(self._later.pop(0))
-        finally:
-            self._busy = False
+        lines = self.region.feed(text)
         if lines:
             self._screen.show_lines([self._inked(line) for line in lines])
 
@@ -164,16 +174,25 @@ class Stream:
 
 
 class Sink(Protocol):
-    """What a stream needs of the screen that shows its lines."""
+    """What a stream needs of the screen that shows its lines.
+
+    Attributes:
+        engaged: Whether the thread that holds the lock is in the middle of output.
+        frame: What the screen itself is writing just now.
+        later: Output that came from the very thread that was engaged.
+    """
+
+    engaged: bool
+    frame: str | None
+    later: list[tuple[Stream, str]]
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
         """Taken for whatever changes what is shown."""
         ...
 
-    @property
-    def drawing(self) -> bool:
-        """Whether the screen itself is writing just now."""
+    def catch_up(self) -> None:
+        """Writes what came while the thread was engaged."""
         ...
 
     def taking_lines(self) -> bool:
