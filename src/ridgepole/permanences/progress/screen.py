@@ -197,7 +197,8 @@ class Screen(Display):
         lines = [line for *whole, _ in cleared for line in whole]
         self._rows, self._seen = [], None
         whole = "".join(line + "\r\n" for line in [*lines, *rows])
-        self._write(BEGIN + self._to_top() + ERASE + whole + "".join(begun for *_, begun in cleared) + END)
+        # What is begun comes last of all: it may end in the middle of a code.
+        self._write(BEGIN + self._to_top() + ERASE + whole + END + "".join(begun for *_, begun in cleared))
         self._lifted = 0
         self._history.clear()
 

@@ -42,6 +42,7 @@ class Stream:
         real: The stream.
         raw_write: Its own `write`.
         raw_flush: Its own `flush`.
+        idle: Whether it was given back, or is to be.
     """
 
     def __init__(self, screen: Sink, real: IO[str]) -> None:
@@ -49,6 +50,7 @@ class Stream:
         self.real = real
         self.raw_write: Callable[[str], int] = real.write
         self.raw_flush: Callable[[], None] = real.flush
+        self.idle = True
         self.region = Region(screen.take_back)
         self._before: dict[str, Any] | None = None  # what others had put on the stream before us
         self._held = ""  # in a forked child: the start of a line
@@ -58,6 +60,10 @@ class Stream:
         """Takes the stream's `write` and `flush` over; also again, where somebody has put the real ones back."""
         if self._before is not None and self.real.write != self.raw_write:
             return  # there is ours, or what others have put on top of ours
+        top = getattr(self.real.write, "__self__", None)
+        if isinstance(top, Stream) and top.idle:  # could not leave earlier, as there was something on top of it
+            top.give_back()
+        self.idle = False
         with contextlib.suppress(AttributeError, TypeError):  # it can't be changed
             self._before = {name: vars(self.real)[name] for name in _TAKEN if name in vars(self.real)}
             self.raw_write, self.raw_flush = self.real.write, self.real.flush
@@ -66,6 +72,7 @@ class Stream:
 
     def give_back(self) -> None:
         """Puts the real ones back, where nobody has put something else on top."""
+        self.idle = True
         if self._before is None or self.real.write != self.write:
             return
         for name in _TAKEN:
