@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,6 +108,23 @@ def test_the_other_screen_belongs_to_who_has_switched_to_it(shown: Shown) -> Non
     assert re.search(r"\x1b\[\?1049l[\s\S]*back\n[\s\S]*train", back), "the bars are there again at once"
 
 
+def test_who_keeps_the_other_screen_until_after_our_end_does_not_keep_later_bars_away(on_terminal: Any) -> None:
+    terminal = on_terminal(
+        """
+        import sys, time
+        from ridgepole.permanences.progress import ProgressManager, track
+        with ProgressManager() as manager:
+            for i in manager.track(range(3), "first"):
+                time.sleep(0.05)
+                sys.stdout.write("\\x1b[?1049h") if i == 2 else None
+        sys.stdout.write("\\x1b[?1049l")
+        for i in track(range(10), "second"):
+            time.sleep(0.05)
+        """
+    )
+    assert any("(10/10)" in line for line in terminal.finish())
+
+
 def test_what_comes_in_the_middle_of_a_frame_is_shown_behind_it() -> None:
     """As from a signal's handler, which may come between any two instructions."""
 
@@ -166,6 +185,34 @@ def test_hundreds_of_bars_do_not_draw_a_frame_each() -> None:
             list(manager.track(range(3), f"epoch {number}"))
         assert stream.getvalue().count(BEGIN) < 100
     assert "epoch 299" in stream.getvalue()
+
+
+def frames_in(shown: Shown, seconds: float, *, moving: bool) -> int:
+    before = shown.stream.getvalue().count(BEGIN)  # type: ignore[attr-defined]
+    end = time.monotonic() + seconds
+    for _ in shown.manager.track(itertools.count(), "moving") if moving else itertools.count():
+        time.sleep(0.001)
+        if time.monotonic() > end:
+            break
+    return shown.stream.getvalue().count(BEGIN) - before  # type: ignore[attr-defined, no-any-return]
+
+
+def test_it_draws_ten_times_a_second_at_most_and_only_what_has_changed(shown: Shown) -> None:
+    assert 1 <= frames_in(shown, 0.6, moving=True) <= 9
+    assert frames_in(shown, 0.5, moving=False) <= 2, "what a second changes: the time"
+
+
+def test_where_drawing_is_slow_it_draws_less_often() -> None:
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            end = time.thread_time() + 0.01
+            while time.thread_time() < end:
+                pass
+            return super().write(text)
+
+    shown = Shown(Slow())
+    assert frames_in(shown, 1.5, moving=True) <= 5, "a frame of 10 ms may come once a second"
+    shown.manager.cleanup()
 
 
 @pytest.mark.parametrize("order", ["ours first", "theirs first", "theirs inside"])

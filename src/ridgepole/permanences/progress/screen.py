@@ -185,6 +185,8 @@ class Screen(Display):
 
     def released(self) -> None:
         """Gives `input` and the streams back when nobody shows anything any more."""
+        if self._lent:  # who has the other screen is not heard any more
+            self._lent, self.pauses = False, self.pauses - 1
         self._redirection.remove_input()
         self._redirection.give_back()
 

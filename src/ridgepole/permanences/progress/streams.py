@@ -86,27 +86,21 @@ class Stream:
         """Writes above the bars."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        said = text if text.isascii() else self._sayable(text)
         screen = self._screen
         with screen.lock:
-            if said == screen.frame:  # our own, back from a tee that it is drawn on
-                self.raw_write(said)
+            if text == screen.frame:  # our own, back from a tee that it is drawn on
+                self.raw_write(text)
             elif screen.engaged:  # from a signal's handler, in the middle of other output
-                screen.later.append((self, said))
+                screen.later.append((self, text))
             else:
                 screen.engaged = True
                 try:
-                    self._pass_on(said)
+                    self._pass_on(text)
                 finally:
                     screen.engaged = False
                 if screen.later:
                     screen.catch_up()
         return len(text)
-
-    def _sayable(self, text: str) -> str:
-        """What the stream makes of a text in its encoding; raises as the stream does where it can't say it."""
-        encoding = getattr(self.real, "encoding", None) or "utf-8"
-        return text.encode(encoding, getattr(self.real, "errors", None) or "strict").decode(encoding, "replace")
 
     def _pass_on(self, text: str) -> None:
         switch = _ALTERNATE.search(text) if "\x1b[?" in text else None
@@ -159,9 +153,14 @@ class Stream:
         self.raw_flush()
 
     def _take(self, text: str) -> None:
-        lines = self.region.feed(text)
+        lines = self.region.feed(text if text.isascii() else self._sayable(text))
         if lines:
             self._screen.show_lines([self._inked(line) for line in lines])
+
+    def _sayable(self, text: str) -> str:
+        """What the stream makes of a text in its encoding; raises as the stream does where it can't say it."""
+        encoding = getattr(self.real, "encoding", None) or "utf-8"
+        return text.encode(encoding, getattr(self.real, "errors", None) or "strict").decode(encoding, "replace")
 
     def _inked(self, text: str) -> str:
         """A text in the colours that are on, which are off behind it, so that the bars keep theirs."""
