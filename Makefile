@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint torture bench docs setup clean
+.PHONY: demo test lint torture bench gpu docs setup clean
 
 setup: $(READY)
 
@@ -34,6 +34,9 @@ torture: $(READY)
 
 bench: $(READY)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+gpu:
+	tests/gpu/run.sh
 
 docs: $(READY)
 	$(BIN)/zensical build --clean

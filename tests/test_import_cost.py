@@ -36,6 +36,8 @@ def loaded_by(code: str) -> set[str]:
         "import ridgepole.cli; ridgepole.cli.build_parser().format_help()",
         "import ridgepole.errors, ridgepole.permanence, ridgepole.processes, ridgepole.rundir, ridgepole.registry",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError, ResumableLoader",
+        "import ridgepole.checkpoint.store",
+        "from ridgepole import Permanence, PipelineProcess, process, ConfigError",
     ],
 )
 def test_nothing_heavy_is_loaded(code):

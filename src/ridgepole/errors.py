@@ -207,7 +207,10 @@ class ProgressNoMatch(RidgepoleError, RuntimeError):  # noqa: N818 - the name is
 
 
 class DeviceUnavailableError(RidgepoleError, RuntimeError):
-    """A device is there, or was, and can't be used: a driver that doesn't match, a card that was lost or hidden."""
+    """A device is there, or was, and can't be used, and waiting will not help.
+
+    Such as: a driver that doesn't match, a card that was lost, hidden or left out, memory that no card has.
+    """
 
 
 class VRAMUsageError(RidgepoleError, RuntimeError):

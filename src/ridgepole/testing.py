@@ -193,6 +193,20 @@ class LoggerContract:
         values = [(0, "validation", 0.5), (0, "train", 1.0), (0, "also", 2.0), (1, "train", 3.0)]
         self._came_back(logger, tmp_path, [*values, (1, "validation", 0.5), (7, "own", 4.0)])
 
+    def test_a_state_is_gone_on_from(self, tmp_path: Path) -> None:
+        """A resumed run's logger stands where the checkpoint's stood; an empty state is that of the beginning."""
+        with self._logger(tmp_path) as logger:
+            logger.log_metrics({"a": 0.0})
+            logger.log_metrics({"a": 1.0})
+            state = json.loads(json.dumps(logger.state_dict()))
+            logger.log_metrics({"a": 2.0})
+            logger.load_state_dict(state)
+            self._stands(logger, 2, 1)
+            logger.log_metrics({"a": 3.0})
+            self._stands(logger, 3, 2)
+            logger.load_state_dict({})
+            self._stands(logger, 0, 0)
+
     def test_resolved_records_are_taken_as_they_are(self, tmp_path: Path) -> None:
         """In a run with several loggers, steps are given once for all."""
         from ridgepole.permanences.loggers.group import NullLogger

@@ -208,16 +208,11 @@ def test_a_newer_format_is_refused_and_not_passed_over(two):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../secret.json", "/etc/passwd", "..", "a/b.json", "manifest.json", ".x.json", "x.pkl", "", "\udcff"]
+    "name", ["../../secret.json", "/etc/passwd", "..", "a/b.json", "manifest.json", ".x.json", "x.pkl", ""]
 )
 def test_a_manifest_can_not_name_a_file_elsewhere(two, name, tmp_path):
     (tmp_path / "secret.json").write_text("{}")
-    try:
-        forge(
-            two, lambda fields: fields["files"].update({name: {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}})
-        )
-    except TypeError:
-        pytest.skip("JSON can't hold the name")
+    forge(two, lambda fields: fields["files"].update({name: {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}}))
     assert "malformed" in CheckpointStore(two.path).find("2").problem
     assert_the_one_before_is_used(two, name)
 

@@ -179,8 +179,8 @@ def test_no_descriptors_left(store):
     for step in (1, 2):
         store.save({"step": step}, step=step, kind="step")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = sorted(int(path.name) for path in Path("/dev/fd").iterdir())
-    lowest = next(fd for fd in range(10**6) if fd not in used[:-1])
+    lowest = os.open("/dev/null", os.O_RDONLY)  # the next one would get this number
+    os.close(lowest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
     try:
         with pytest.raises(CheckpointError) as loading:
@@ -208,6 +208,8 @@ def test_a_file_in_the_place_of_a_directory(tmp_path, place):
         CheckpointStore(path).load()
 
 
+# an interrupt can fall between the opening of a descriptor and the moment it is known: it is closed with a warning
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_ctrl_c_during_a_save_leaves_the_one_before(store):
     """Signals at any moment of a save: it is whole or not there, and nothing is left over."""
     blob = os.urandom(3_000_000)
@@ -215,15 +217,15 @@ def test_ctrl_c_during_a_save_leaves_the_one_before(store):
     hits = 0
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        for step in range(1, 200):
-            signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.00007 * (step % 100))
+        for step in range(1, 400):
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.00013 * (step % 100))
                 store.save({"step": step, "blob": blob}, step=step, kind="step")
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 hits += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
-            if hits == 40:
+            if hits == 150:
                 break
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

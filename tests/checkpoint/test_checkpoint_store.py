@@ -160,6 +160,9 @@ def test_no_number_is_used_twice(store):
         save(store, step)
     shutil.rmtree(store.path / "000003-step-2")
     assert save(store, 3).info.name == "000004-step-3"
+    store.remove("000004-step-3")
+    store.rebuild_index()
+    assert save(store, 4).info.name == "000005-step-4"
 
 
 def test_what_crashes_left_is_swept_and_the_rest_is_not(store):

@@ -232,7 +232,7 @@ def test_needs_decides_where_a_resume_goes_on(tmp_path):
 
     with pytest.raises(OSError, match="not yet"):
         described("prepare").run(tmp_path)
-    with pytest.raises(ConfigError, match="did prepare, and the pipeline now goes use, prepare, other"):
+    with pytest.raises(ConfigError, match="when 'prepare' was done; today they are: use, prepare, other"):
         described().resume(root=tmp_path)
     assert done == ["prepare", "use"]
     result = described("prepare").resume(root=tmp_path)

@@ -41,7 +41,7 @@ class CheckpointPolicy:
     keep_last: Annotated[int, Ge(2)] = 2
     """How many of the latest are kept; at least 2, so that a damaged one has another before it."""
     keep_best: KeepBest | None = None
-    """Keep the best by a metric, too; a new best makes a checkpoint due at the next tick."""
+    """Keep the best by a metric, too; a value that is among them makes a checkpoint due at the next tick."""
     enabled: bool = True
     """`checkpoint = false` turns everything off."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ridgepole.checkpoint.files import check_recorded, read_small
+from ridgepole.checkpoint.index import next_number, write_index
 from ridgepole.checkpoint.layout import (
     ERROR,
     INDEX,
@@ -23,12 +22,12 @@ from ridgepole.checkpoint.layout import (
     temporary_name,
 )
 from ridgepole.checkpoint.loading import Loaded, PassedOver, load_checkpoint
-from ridgepole.checkpoint.manifest import FORMAT, CheckpointInfo, DamagedError, NewerError, decode_manifest
+from ridgepole.checkpoint.manifest import CheckpointInfo, DamagedError, NewerError, decode_manifest
 from ridgepole.checkpoint.policy import KeepBest
 from ridgepole.checkpoint.retention import best_first, newest_first, superfluous
 from ridgepole.checkpoint.saving import Saved, Saving, system_errors
 from ridgepole.errors import CheckpointError, did_you_mean
-from ridgepole.rundir import fsync_directory, write_atomically
+from ridgepole.rundir import fsync_directory
 
 
 class CheckpointStore:
@@ -147,7 +146,7 @@ class CheckpointStore:
             CheckpointError: If the system refuses.
         """
         with system_errors(self.path / INDEX, "the index was not written"):
-            self._write_index(self.list())
+            write_index(self.path, self.list(), self._keep_best_count())
 
     # --- reading
 
@@ -217,6 +216,8 @@ class CheckpointStore:
                 passed.append(PassedOver(info.name, str(error)))
             else:
                 return Loaded(info, state, parts, tuple(passed))
+        if len(passed) == 1:
+            raise CheckpointError(f"{passed[0]} ({self.path / passed[0].name})")
         if passed:
             raise CheckpointError("\n".join([f"no usable checkpoint in {self.path}:", *map(str, passed)]))
         raise CheckpointError(self._nothing(which))
@@ -297,16 +298,11 @@ class CheckpointStore:
 
     def _next_number(self) -> int:
         numbers = [parsed[0] for name in self._names() if (parsed := parse_name(name))]
-        try:  # the one before may have been removed by hand
-            following = json.loads((self.path / INDEX).read_bytes())["next"]
-        except (OSError, ValueError, KeyError, TypeError):
-            following = 1
-        known = following if type(following) is int and following < 10**15 else 1
-        return max([known, *(number + 1 for number in numbers)])
+        return max([next_number(self.path), *(number + 1 for number in numbers)])
 
     def _sweep(self) -> None:
         """Removes what interrupted saves and removals left; what can't be removed is left to the next time."""
-        for entry in list_directory(self.path):
+        for entry in tuple(self.path.iterdir()):
             if is_leftover(entry.name):
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)
@@ -321,9 +317,9 @@ class CheckpointStore:
             infos = self.list()
             if new.name not in {info.name for info in infos if not info.problem}:
                 return Saved(new, (), (f"checkpoint {new.name} can't be read back; nothing was removed for it",))
-            keep_best = self.keep_best.k if self.keep_best else 0
-            old = superfluous(infos, keep_last=self.keep_last, keep_best=keep_best, damaged=self._damaged)
-            self._write_index([info for info in infos if info not in old])
+            count = self._keep_best_count()
+            old = superfluous(infos, keep_last=self.keep_last, keep_best=count, damaged=self._damaged)
+            write_index(self.path, [info for info in infos if info not in old], count)
         except OSError as error:
             problems.append(f"the index was not written: {error}")
             old = []
@@ -335,6 +331,9 @@ class CheckpointStore:
                 problems.append(f"checkpoint {info.name} was not removed: {error}")
         return Saved(new, tuple(pruned), tuple(problems))
 
+    def _keep_best_count(self) -> int:
+        return self.keep_best.k if self.keep_best else 0
+
     def _remove(self, info: CheckpointInfo) -> None:
         """Takes the name away first: whatever happens then, no half of a checkpoint is ever seen under it."""
         away = self.path / temporary_name(info.number, "removing")
@@ -343,26 +342,3 @@ class CheckpointStore:
             away.unlink()
         else:
             shutil.rmtree(away)
-
-    def _write_index(self, infos: Iterable[CheckpointInfo]) -> None:
-        infos = sorted(infos, key=lambda info: info.number)
-        latest, best = newest_first(infos), best_first(infos)
-        kept = best[: self.keep_best.k if self.keep_best else 1]
-        value = {
-            "format": FORMAT,
-            "next": max((info.number for info in infos), default=0) + 1,
-            "latest": _brief(latest[0]) if latest else None,
-            "best": [_brief(info) for info in kept],
-            "checkpoints": [_brief(info) for info in infos],
-        }
-        write_atomically(self.path / INDEX, json.dumps(value, indent=2).encode() + b"\n")
-
-
-def _brief(info: CheckpointInfo) -> dict[str, Any]:
-    score = asdict(info.score) if info.score else None
-    return {"name": info.name, "kind": info.kind, "step": info.step, "time": info.time, "score": score}
-
-
-def list_directory(path: Path) -> tuple[Path, ...]:
-    """Everything in a directory, as paths."""
-    return tuple(path.iterdir())

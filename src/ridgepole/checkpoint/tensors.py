@@ -2,8 +2,8 @@
 
 Layout: the length of the header as a little-endian u64; the header, a JSON object of `{name: {dtype, shape,
 data_offsets}}` padded with blanks to a multiple of 8; the bytes of the tensors, without gaps
-(https://github.com/huggingface/safetensors, "Format"). The package itself is not used: its writer makes one copy of
-everything before it writes, and its reader knows no hash.
+(https://github.com/huggingface/safetensors, "Format"). The package itself is not used: it hashes nothing, so that every
+byte would be read a second time, and it takes blocks only as tensors or arrays.
 """
 
 from __future__ import annotations

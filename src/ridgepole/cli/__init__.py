@@ -66,8 +66,25 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=["tensorboard", "wandb", "csv", "parquet"], required=True, help="where to")
     export.add_argument("--out", metavar="DIR", help="the directory to write; export/<to> inside the run by default")
 
+    devices = verbs.add_parser(
+        "devices", parents=[as_json, common], help="every device, who uses it, what Device() would choose and why"
+    )
+    devices.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=_seconds, const=2.0, help="look again every SECONDS, 2 by default"
+    )
     verbs.add_parser("doctor", parents=[as_json, common], help="what is installed, what is missing, how to get it")
     return parser
+
+
+def _seconds(text: str) -> float:
+    """A pause between two looks: long enough to look at, short enough for `time.sleep`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 86400")
+    return value
 
 
 def _add_runs(verbs: Any, root: argparse.ArgumentParser, *common: argparse.ArgumentParser) -> None:

@@ -35,8 +35,12 @@ class ReaderGone(Exception):  # noqa: N818 - no error: whoever read our output, 
     """Nobody reads stdout any more."""
 
 
-def say(text: str = "") -> None:
+def say(text: str = "", *, flush: bool = False) -> None:
     """Prints a line of the result.
+
+    Args:
+        text: The line.
+        flush: Whether it must be seen now, although the command goes on.
 
     Raises:
         ReaderGone: If nobody reads it.
@@ -45,6 +49,8 @@ def say(text: str = "") -> None:
         return
     try:
         sys.stdout.write(_encodable(text, sys.stdout) + "\n")
+        if flush:
+            sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGone from None
 
@@ -73,10 +79,16 @@ def _encodable(text: str, stream: TextIO) -> str:
     return text.encode(encoding, "replace").decode(encoding)
 
 
-def say_json(value: Any) -> None:
-    """Prints a result as strict JSON, in characters that the stream's encoding has."""
+def say_json(value: Any, *, indent: int | None = 2, flush: bool = False) -> None:
+    """Prints a result as strict JSON, in characters that the stream's encoding has.
+
+    Args:
+        value: The result.
+        indent: Spaces a level, or None for a single line.
+        flush: As for `say`.
+    """
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
-    say(json.dumps(value, indent=2, ensure_ascii=not encoding.startswith("utf"), allow_nan=False))
+    say(json.dumps(value, indent=indent, ensure_ascii=not encoding.startswith("utf"), allow_nan=False), flush=flush)
 
 
 def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[str, str] | None = None) -> None:

@@ -94,14 +94,16 @@ def _summary(run: RunInfo) -> dict[str, Any]:
     if run.status not in ("running", "crashed"):
         return run.json(rundir.SUMMARY)
     from ridgepole.metrics.codec import decode
+    from ridgepole.metrics.segments import abandoned_segments
     from ridgepole.metrics.summary import Summary
 
-    summary = Summary()
+    summary, abandoned = Summary(), abandoned_segments(run.path)
     for file in sorted(run.path.glob(rundir.METRICS_GLOB)):
         for line in file.read_bytes().splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):  # a torn or bad line
                 record = decode(line)
-                summary.update(record["metrics"], record["step"])
+                if not any(first <= record["seq"] < end for first, end in abandoned):
+                    summary.update(record["metrics"], record["step"])
     return {"metrics": summary.as_dict()}
 
 

@@ -32,7 +32,7 @@ class Resumption:
         name: The checkpoint; None where there is none to go on from, and the attempt starts from the beginning.
         step: The step of the checkpoint.
         position: Number of processes that are done.
-        running: The name of the next one where it was running; an empty text between two.
+        inside: Name of the next one, if it was running.
         permanences: Their states by name.
         process: What was stored of the process that was running.
         framework: Counts, random generators and scores.
@@ -44,17 +44,12 @@ class Resumption:
     name: str | None = None
     step: int = 0
     position: int = 0
-    running: str = ""
+    inside: str | None = None
     permanences: Mapping[str, Any] = field(default_factory=dict)
     process: Mapping[str, Any] = field(default_factory=dict)
     framework: Mapping[str, Any] = field(default_factory=dict)
     outcomes: Sequence[Mapping[str, Any]] = ()
     passed_over: tuple[str, ...] = ()
-
-    @property
-    def inside(self) -> bool:
-        """Whether a process was running."""
-        return bool(self.running)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -106,11 +101,15 @@ class Scores:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"seen": self._seen, "best": list(self._best)}
+        return {"seen": self._seen, "best": list(self._best), "rule": self._rule()}
+
+    def _rule(self) -> list[str] | None:
+        return None if self._wanted is None else [self._wanted.metric, self._wanted.mode]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        self._seen, self._best = int(state["seen"]), list(state["best"])
+        """Goes on from a checkpoint; scores by another metric or mode say nothing of this one."""
+        if state["rule"] == self._rule():
+            self._seen, self._best = int(state["seen"]), list(state["best"])
 
 
 class Checkpoints:
@@ -173,6 +172,8 @@ class Checkpoints:
         """
         began = time.monotonic()
         process, resumable = running.capture() if running is not None else ({}, True)
+        if kind == "error" or (kind == "manual" and running is not None and not is_stateful(running.process)):
+            resumable = False  # in the middle of a step, which running the process again would do twice
         name = outcomes[position].name if running is not None else None
         state = {
             "format": STATE_FORMAT,
@@ -186,18 +187,27 @@ class Checkpoints:
             step=int(framework["step"]),
             kind=kind,
             score=score,
-            # The newest two between processes are kept, however many are taken inside the next process.
-            protect=f"boundary_{position % 2}" if running is None else None,
+            protect=_protection(running, position, resumable=resumable),
             config_hash=self._hash,
             meta={
                 "position": position,
                 "process": name,
-                "resumable": resumable and kind != "error",
+                "resumable": resumable,
                 "attempt": self._attempt,
             },
         )
         self.seconds = time.monotonic() - began
         return saved
+
+
+def _protection(running: Running | None, position: int, *, resumable: bool) -> str | None:
+    """What a checkpoint is kept for, however many newer ones there are that a run can't go on from.
+
+    Two between processes, so that a damaged one has another before it, and one inside a process.
+    """
+    if running is None:
+        return f"boundary_{position % 2}"
+    return "inside" if resumable else None
 
 
 def states_of(permanences: Mapping[str, Permanence], call: Callable[[str, Callable[[], Any]], Any]) -> dict[str, Any]:
@@ -221,7 +231,7 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
         The place; that of the beginning where there is no checkpoint to go on from.
 
     Raises:
-        CheckpointError: If a checkpoint was written by a newer Ridgepole.
+        CheckpointError: If a checkpoint was written by a newer Ridgepole, or can't be read at the moment.
     """
     store = CheckpointStore(directory / rundir.CHECKPOINTS)
     passed: list[str] = []
@@ -229,13 +239,15 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
         if info.newer:
             raise CheckpointError(f"{info.path}: {info.problem}")
         if info.problem:
-            passed.append(f"{info.name}: {info.problem}")
+            passed.append(f"checkpoint {info.name} can't be used: {info.problem}")
             continue
         if not (info.usable and (info.meta or {}).get("resumable", False)):
             continue
         try:
             loaded = store.load(info.name)
         except CheckpointError as error:
+            if error.errno is not None:  # the system can't read it at the moment: that is no damage
+                raise
             passed.append(str(error))
             continue
         return _resumption(loaded, attempt, tuple(passed))
@@ -261,7 +273,7 @@ def _resumption(loaded: Loaded, attempt: int, passed: tuple[str, ...]) -> Resump
         info.name,
         info.step,
         int(meta["position"]),
-        meta["process"] or "",
+        meta["process"],
         state["permanences"],
         state["process"],
         state["framework"],

@@ -14,8 +14,10 @@ from ridgepole.pipeline.plan import Plan
 from ridgepole.rundir import RunInfo
 
 _OVER = ("finished", "finished_with_cleanup_errors", "pruned")
-_FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.logger", "pipeline.checkpoint", "pipeline.seed")
-"""What may always be changed: it is no part of what is computed. (The stored seed is used where none is written.)"""
+_FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.checkpoint")
+"""What may always be changed: it is no part of what is computed."""
+_EXACT = ("torch", "numpy", "ridgepole")
+"""Packages of which another version may compute something else, if only in the last bit."""
 
 
 def unfinished(path: Path, *, owned: bool = False) -> RunInfo:
@@ -49,16 +51,16 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
     Raises:
         ConfigError: If anything else differs, or an allowed key is in neither.
     """
-    stored, now = dict(flat(run.json(rundir.RESOLVED))), dict(flat(config))
+    before = run.json(rundir.RESOLVED)
+    stored, now = dict(flat(before)), dict(flat(config))
+    free = (*allow, *_FREE, *_silenced(before), *_silenced(config))
     keys = [*stored, *(key for key in now if key not in stored)]
     problems = [
         Problem(f"--allow-change {key}: there is no such key", hint="give it as the list of changes shows it")
         for key in allow
         if not any(_below(known, (key,)) for known in keys)
     ]
-    changed = [
-        key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, (*allow, *_FREE))
-    ]
+    changed = [key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, free)]
     if changed and stored:
         lines = [f"{key}: {_shown(stored.get(key, _MISSING))} -> {_shown(now.get(key, _MISSING))}" for key in changed]
         hint = f"change it back, or accept it with --allow-change {changed[0]}"
@@ -67,25 +69,39 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
         raise ConfigError(problems)
 
 
-def check_order(run: RunInfo, resumption: Resumption, plan: Plan) -> None:
-    """Compares what was done, in its order, with the processes that the pipeline begins with today.
+def check_place(run: RunInfo, plan: Plan, resumption: Resumption) -> None:
+    """Compares the processes that were done, and the one that was running, with today's.
 
-    `needs` and the order of the tables decide it, and are no values that could be compared.
+    Args:
+        run: The stored run.
+        plan: The pipeline as it is described today.
+        resumption: Where the run goes on.
 
     Raises:
-        ConfigError: If the run would go on at another process than the one at which it stopped.
+        ConfigError: If today's pipeline does not begin with them.
     """
     done = [str(outcome["name"]) for outcome in resumption.outcomes]
-    done += [resumption.running] if resumption.inside else []
+    begun = [*done, resumption.inside] if resumption.inside is not None else done
     now = [part.name for part in plan.processes]
-    if now[: len(done)] != done:
-        message = f"run {run.id} did {', '.join(done)}, and the pipeline now goes {', '.join(now)}"
-        raise ConfigError([Problem(message, hint="put its processes back into that order")])
+    if now[: len(begun)] == begun:
+        return
+    words = [f"{name!r} was done" for name in done]
+    if resumption.inside is not None:
+        words.append(f"{resumption.inside!r} was running")
+    said = f"run {run.id} can't go on from {resumption.name}, when {' and '.join(words)}; today they are: "
+    hint = "put them back as they were; new ones may only come behind them"
+    raise ConfigError([Problem(said + (", ".join(now) or "none"), hint=hint)])
 
 
 def changed_code(run: RunInfo, plan: Plan) -> Iterator[str]:
-    """What has changed in the user's code since the run was started, one line a file."""
-    stored = run.json(rundir.PROVENANCE).get("code")
+    """What has changed in the user's code, and in what it computes with, since the run was started; a line each."""
+    known = run.json(rundir.PROVENANCE)
+    versions = known.get("packages", {})
+    installed = provenance.packages()
+    for name in _EXACT:
+        if name in versions and versions[name] != installed.get(name):
+            yield f"{name} was {versions[name]} when run {run.id} was started, and is {installed.get(name, 'gone')} now"
+    stored = known.get("code")
     if not isinstance(stored, dict):
         return
     now = provenance.code_files(plan)
@@ -105,6 +121,12 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 _MISSING = object()
+
+
+def _silenced(config: Mapping[str, Any]) -> list[str]:
+    """The loggers and displays that `logger = false` and `progress = false` have put a null object in the place of."""
+    null = ("NullLogger", "NullProgressManager")
+    return [f"permanences.{name}" for name, table in config.get("permanences", {}).items() if table.get("type") in null]
 
 
 def _shown(value: object) -> str:

@@ -76,7 +76,15 @@ class Controller:
         self._rank = global_rank()
         self._scores = Scores(plan, self._latest)
         self._checkpoints = Checkpoints(plan, run_dir, config, self.attempt) if self._stores() else None
-        self.ticks = DueTicks(plan.policy, guard, self.checkpoint, self._scores.look)
+        self.ticks = DueTicks(
+            plan.policy,
+            guard,
+            self.checkpoint,
+            self._scores.look,
+            lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
+            partial(self._say, "warning"),
+        )
+        self.tick = self.ticks.tick  # type: ignore[method-assign]  # without a call in between, as it runs at every step
 
     @property
     def run_id(self) -> str:
@@ -87,11 +95,6 @@ class Controller:
     def step(self) -> int:
         """The step that `tick` counts."""
         return self.ticks.step
-
-    @property
-    def checkpoint_seconds(self) -> float:
-        """How long the last checkpoint took."""
-        return self._checkpoints.seconds if self._checkpoints is not None else 0.0
 
     @property
     def permanences(self) -> Mapping[str, Permanence]:
@@ -187,6 +190,7 @@ class Controller:
         return self._plan.policy.enabled and not self._rank
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
+        score = self._scores.take()  # before the scores are stored: this one is among them
         try:
             saved = checkpoints.save(
                 kind,
@@ -195,7 +199,7 @@ class Controller:
                 self.outcomes,
                 self.position,
                 self.framework_state(),
-                self._scores.take(),
+                score,
             )
         except CheckpointError as error:
             self._say("warning", f"no checkpoint was taken: {error}")
@@ -269,6 +273,8 @@ class Controller:
                 state = {}  # to the beginning: what was logged before is hidden
             if state is not None and is_stateful(permanence):
                 self._call(part, "load_state_dict", partial(permanence.load_state_dict, state))
+        for name in resumption.permanences.keys() - self._owned.keys():
+            self._say("warning", f"the state of the permanence {name!r} is dropped: there is none of that name now")
         if resumption.name is not None:
             framework = resumption.framework
             self.ticks.go_on(int(framework["step"]), int(framework["count"]))
@@ -277,7 +283,7 @@ class Controller:
             for outcome, stored in zip(self.outcomes, resumption.outcomes, strict=False):
                 outcome.status, outcome.seconds, outcome.reason = stored["status"], stored["seconds"], stored["reason"]
         for line in resumption.passed_over:
-            self._say("warning", f"a checkpoint can't be used: {line}")
+            self._say("warning", line)
 
     def close(self) -> list[BaseException]:
         """Cleans every permanence up in reverse order, each whatever the others do.

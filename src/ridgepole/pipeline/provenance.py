@@ -57,12 +57,9 @@ def code_files(plan: Plan) -> dict[str, str]:
     Returns:
         The first 16 hex digits of SHA-256 by path, relative to the pipeline's directory where the file lies in it.
     """
-    files = set()
-    for part in (*plan.permanences, *plan.processes):
-        module = sys.modules.get(getattr(part.target, "__module__", ""))
-        file = getattr(module, "__file__", None)
-        if file and not _is_installed(Path(file)):
-            files.add(Path(file))
+    modules = {getattr(part.target, "__module__", "") for part in (*plan.permanences, *plan.processes)}
+    named = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    files = {path for path in (Path(file) for file in named if file) if not _is_installed(path)}
     if plan.settings.package:
         files |= set((plan.directory / plan.settings.package).rglob("*.py"))
     found = {}

@@ -15,7 +15,7 @@ from ridgepole.checkpoint.rng import draw_seed, seeded
 from ridgepole.errors import join_errors
 from ridgepole.permanence import current_run, global_rank
 from ridgepole.pipeline.checkpoints import Resumption, newest_resumption
-from ridgepole.pipeline.comparison import changed_code, check_config, check_order, unfinished
+from ridgepole.pipeline.comparison import changed_code, check_config, check_place, unfinished
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.executor import Executor
 from ridgepole.pipeline.outcome import Outcome
@@ -100,10 +100,10 @@ def resume(
         stored = unfinished(path, owned=True)  # who owned it a moment ago may have finished it
         seed = int(stored.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
         check_config(stored, plan.resolved(seed), allow)
+        resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1)
+        check_place(stored, plan, resumption)
         for line in changed_code(stored, plan):
             warn(line)
-        resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1)
-        check_order(stored, resumption, plan)
         stack.pop_all()  # from here on the attempt gives the ownership back
     return _attempt(plan, directory, seed, resumption, announce)
 
@@ -131,7 +131,7 @@ def _attempt(
             executor = Executor(plan, controller, guard, record.note)
             outcomes = controller.outcomes
             with seeded(seed, deterministic=plan.settings.deterministic):
-                errors, late = _live(controller, executor)
+                errors, late = _live(controller, executor, record)
         except BaseException as error:
             if record.is_forked:
                 raise
@@ -147,7 +147,7 @@ def _attempt(
     return RunResult(directory.id, directory.path, status, time.monotonic() - clock, metrics, outcomes)
 
 
-def _live(controller: Controller, executor: Executor) -> tuple[list[BaseException], bool]:
+def _live(controller: Controller, executor: Executor, record: Record) -> tuple[list[BaseException], bool]:
     """The part of a run in which permanences exist. Returns its errors, and whether only the clean-up had any."""
     pid = os.getpid()
     token = current_run.set(controller)
@@ -155,6 +155,7 @@ def _live(controller: Controller, executor: Executor) -> tuple[list[BaseExceptio
     try:
         try:
             controller.open()
+            record.adopt()
             executor.run()
         except BaseException as error:
             if os.getpid() != pid:  # a forked child that leaves by an exception: all of this is its parent's

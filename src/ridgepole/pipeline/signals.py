@@ -12,10 +12,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,7 @@ class SignalGuard:
         cleaning: Whether the clean-up has begun.
         overdue: Whether the stop is to come at once and not at the next tick.
         on_request: Called, in the handler, when a stop has been asked for.
+        deadline: When a scheduler will kill, by the monotonic clock; infinite where nobody said so.
     """
 
     def __init__(self, grace_seconds: float = 25.0) -> None:
@@ -81,6 +84,7 @@ class SignalGuard:
         self.cleaning = False
         self.overdue = False
         self.on_request: Callable[[], None] = lambda: None
+        self.deadline = math.inf
         self._grace = grace_seconds
         self._pid = os.getpid()
         self._interrupts = 0
@@ -144,6 +148,8 @@ class SignalGuard:
             # Plain for Ctrl-C: only that type makes a script that does not catch it exit with 130.
             stop = StopRequested(name, EXIT_CODES[name])
             self.requested = KeyboardInterrupt() if number == signal.SIGINT else stop
+            if number in (signal.SIGTERM, signal.SIGHUP):
+                self.deadline = time.monotonic() + self._grace
             self.on_request()
             self._chain(number, frame)
         if self.cleaning:
@@ -198,6 +204,7 @@ class SignalGuard:
         outer = getattr(previous, "__self__", None)
         if isinstance(outer, SignalGuard):  # a run inside a process of another run: that one stops at its next step
             outer.requested = outer.requested or self.requested
+            outer.deadline = min(outer.deadline, self.deadline)
             outer.on_request()
             outer.overdue = not outer.ticking
         elif self.interruptible and not self.cleaning:

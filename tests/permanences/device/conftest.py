@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
 
-from ridgepole.permanences.device import child, nvml, torchside
+from ridgepole.permanences.device import child, kfd, nvml, torchside
 
 HERE = Path(__file__).parent
 
 
-def _load_fake():
-    spec = importlib.util.spec_from_file_location("ridgepole_fake_nvml", HERE / "fake_nvml.py")
+def _load(name):
+    spec = importlib.util.spec_from_file_location(f"ridgepole_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -23,7 +26,12 @@ def _load_fake():
 
 @pytest.fixture(scope="session")
 def fake():
-    return _load_fake()
+    return _load("fake_nvml")
+
+
+@pytest.fixture(scope="session")
+def fake_rocm():
+    return _load("fake_rocm")
 
 
 @pytest.fixture
@@ -80,6 +88,7 @@ def torch(monkeypatch):
 def environment(monkeypatch, tmp_path):
     for name in (
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+        *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
         *("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID"),
     ):
         monkeypatch.setenv(name, "")  # so that what the code under test sets is taken back afterwards
@@ -87,6 +96,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RIDGEPOLE_LEASE_DIR", str(tmp_path / "leases"))
     (tmp_path / "maps").write_text("7f00-7f01 r-xp 00000000 00:00 0 /usr/lib/libc.so.6\n")
     monkeypatch.setattr(torchside, "_MAPS", tmp_path / "maps")
+    monkeypatch.setattr(kfd, "SYS", tmp_path / "nothing")
     return tmp_path
 
 
@@ -105,3 +115,40 @@ def machine(monkeypatch, environment, torch, fake):
         return library
 
     return install
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """A directory with a `libnvidia-ml.so.1` in it: the fake driver library as a real shared object."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux")
+    folder = tmp_path_factory.mktemp("nvml")
+    command = [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", folder / "libnvidia-ml.so.1"]
+    subprocess.run([*command, HERE / "fake_nvml.c"], check=True)
+    return folder
+
+
+@pytest.fixture
+def elsewhere(library, tmp_path):
+    """A process's environment on another machine: `elsewhere("0,30")` has two cards, the second with 30 GiB in use.
+
+    The torch there was built for CUDA, and dies when it is imported.
+    """
+    package = tmp_path / "packages" / "torch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('torch was imported')\n")
+    (package / "version.py").write_text("__version__ = '2.9.0+cu130'\ncuda = '13.0'\nhip = None\nxpu = None\n")
+    prefixes = ("CUDA_", "SLURM_", "LOCAL_", "HIP_", "ROCR_")
+
+    def environment(used):
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(prefixes)},
+            "LD_LIBRARY_PATH": str(library),
+            "PYTHONPATH": str(package.parent),
+            "RIDGEPOLE_LEASE_DIR": str(tmp_path / "leases"),
+            "FAKE_NVML_CARDS": str(len(used.split(","))),
+            "FAKE_NVML_USED_GIB": used,
+        }
+
+    return environment

@@ -1,5 +1,5 @@
 /* The driver's library as a real shared object: equal cards, as many as FAKE_NVML_CARDS says, the memory in use of each
-   from FAKE_NVML_USED_GIB ("1,30,0"). The declarations are those of nvml.h. */
+   from FAKE_NVML_USED_GIB ("1,30,0"), the answer to its start from FAKE_NVML_INIT. The declarations are those of nvml.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +28,18 @@ static unsigned long long used(nvmlDevice_t device) {
     return text ? strtoull(text, NULL, 10) * GIB : 0;
 }
 
-nvmlReturn_t nvmlInit_v2(void) { return 0; }
+nvmlReturn_t nvmlInit_v2(void) {
+    const char *code = getenv("FAKE_NVML_INIT");
+    return code ? atoi(code) : 0;
+}
+
+nvmlReturn_t nvmlInitWithFlags(unsigned int flags) { return flags ? 2 : 0; }
 nvmlReturn_t nvmlShutdown(void) { return 0; }
+
+nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length) {
+    snprintf(version, length, "580.65.06");
+    return 0;
+}
 
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count) {
     *count = (unsigned int)atoi(getenv("FAKE_NVML_CARDS"));
@@ -64,6 +74,30 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
     memory->reserved = GIB / 2;
     memory->used = used(device);
     memory->free = memory->total - memory->used;
+    return 0;
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
+    memory->total = 40 * GIB;
+    memory->used = used(device);
+    memory->free = memory->total - memory->used;
+    return 0;
+}
+
+nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) {
+    *index = number(device);
+    return 0;
+}
+
+nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, unsigned int rates[2]) {
+    rates[0] = 7 * number(device);
+    rates[1] = 0;
+    return 0;
+}
+
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *infos) {
+    (void)device, (void)infos;
+    *count = 0;
     return 0;
 }
 

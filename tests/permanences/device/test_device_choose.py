@@ -302,3 +302,31 @@ def test_an_unreadable_build_is_not_called_a_cpu_build(tmp_path, monkeypatch):
     assert torchside.build().cuda
     (package / "version.py").write_text("__version__ = '2.9'\ncuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n")
     assert (torchside.build().target, torchside.build().version) == ("ROCm", "2.9")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"only": "cuda:1", "exclude": 1},
+            "No device can be taken: 2 left out by exclude or only; leave something out",
+        ),
+        ({"exclude": "NVIDIA*"}, "2 left out by exclude or only; leave something out of exclude, or add to only"),
+        ({"rank": 0, "exclude": 0}, "1 left out by exclude or only, 1 for other ranks"),
+        ({"min_free": "100GiB"}, "min_free asks for 100.0 GiB, and the largest device that may be taken has 40.0 GiB"),
+    ],
+)
+def test_what_no_waiting_can_help_is_refused_at_once(machine, card, caplog, options, says):
+    machine([card(0), card(1)])
+    with pytest.raises(DeviceUnavailableError, match=says) as caught:
+        Device(wait=3600, **options)
+    assert "cuda:1" in str(caught.value), "with the table"
+    assert made(cpu="allow", **options) == "cpu"
+    assert caplog.records[-1].levelname == "WARNING"
+    assert survey(**options).chosen is None
+
+
+def test_cards_that_are_all_out_of_order_are_not_waited_for(machine, card):
+    machine([card(0, memory_error=15), card(1, handle_error=15)])
+    with pytest.raises(DeviceUnavailableError, match=r"No device can be taken: 2 out of order(.|\n)*the GPU is lost"):
+        Device(wait=3600)

@@ -325,3 +325,28 @@ def test_a_lease_without_a_descriptor_is_nobodys(tmp_path):
     assert not lease.held
     assert lease.foreign
     lease.release()
+
+
+def test_a_directory_without_permission_warns_and_goes_on(machine, card, environment):
+    directory = environment / "leases"
+    directory.mkdir()
+    directory.chmod(0o555)
+    environment.chmod(0o755)
+    script = (
+        "import json, logging, os, sys\n"
+        "sys.modules['torch'] = None\n"
+        "logging.basicConfig(format='%(message)s', stream=sys.stdout)\n"
+        f"sys.path.insert(0, {str(HERE)!r})\n"
+        "import fake_nvml\n"
+        "from ridgepole.permanences.device import Device\n"
+        f"fake_nvml.install(json.loads({json.dumps({'cards': [card(0)]})!r}))\n"
+        "os.geteuid() == 0 and os.setuid(65534)\n"  # root may write everywhere
+        "with Device() as device:\n"
+        "    print(device, device.get_state()['lease']['held'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    warning, *_, chosen = done.stdout.splitlines()
+    assert warning.startswith(f"no device lease: {directory} can't be used ([Errno 13] Permission denied")
+    assert "RIDGEPOLE_LEASE_DIR" in warning
+    assert chosen == "cuda:0 False"

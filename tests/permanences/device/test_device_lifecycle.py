@@ -77,17 +77,17 @@ def test_initialize_checks_again(one):
 
 
 def test_memory_of_ones_own_is_not_held_against_oneself(one, torch):
-    by_driver = Device()
+    by_driver = Device(strict=True)
     one["used"], one["processes"] = 39 * GIB, [{"pid": os.getpid(), "used": 35 * GIB}]
     by_driver.initialize()
-    by_driver.validate(strict=True)
+    by_driver.validate()
     one["processes"] = []
     torch.cuda.started, torch.cuda.held = True, {0: 35 * GIB}
     one["used"] = 4 * GIB
-    by_torch = Device()
+    by_torch = Device(strict=True)
     one["used"] = 39 * GIB
     by_torch.initialize()
-    by_torch.validate(strict=True)
+    by_torch.validate()
     for device in (by_driver, by_torch):
         device.cleanup()
 
@@ -126,15 +126,19 @@ def test_a_card_that_is_gone_is_noticed(one, machine, card):
 
 
 def test_growth_of_others_warns_and_raises_where_strict(one, caplog):
-    with Device() as device:
+    with Device() as device, Device(strict=True) as strict:
         one["used"] = 7 * GIB
-        device.validate(strict=True)
+        strict.validate()
+        device.validate()
         assert not caplog.records, "less than a tenth of the card"
         one["used"] = 10 * GIB
         device.validate()
         assert "other processes have taken 6.0 GiB more of cuda:0" in caplog.text
-        with pytest.raises(VRAMUsageError, match=r"6.0 GiB more"):
-            device.validate(strict=True)
+        with pytest.raises(VRAMUsageError, match=r"6.0 GiB more") as caught:
+            strict.validate()
+        assert caught.value.devices[0]["used_bytes"] == 10 * GIB
+        one["used"] = 4 * GIB
+        strict.validate()
 
 
 def test_a_lease_file_that_was_removed_is_taken_again(one, caplog):

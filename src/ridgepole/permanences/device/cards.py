@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from ridgepole.permanences.device.visible import Visible
 
 Kind = Literal["cuda", "xpu", "mps"]
 
@@ -47,9 +51,10 @@ class Card:
         free: Free bytes, every process on the machine counted (but see `source`), or None where unknown.
         processes: Who has memory on it, or None where unknown.
         util: Share of the last sample period in which it computed, in percent, or None where unknown or not asked.
-        source: Where the numbers come from: `"nvml"`, `"nvml+host"` (memory shared with the host),
-            `"torch.xpu"`, or `"own-process"`.
+        source: Where the numbers come from: `"nvml"`, `"amdsmi"`, `"kfd"` (the files of AMD's kernel driver),
+            one of these with `"+host"` (memory shared with the host), `"torch.xpu"`, or `"own-process"`.
         index: The number in `"cuda:1"`, or None for a device that this process can't see.
+        hidden: The variable that keeps it from this process, where one does; else empty.
         parent: UUID of the card that a MIG instance is a part of, else empty.
         trouble: Why it can't be used at all, such as a card that fell off the bus; else empty.
         doubt: Why something is unknown, such as a permission; else empty.
@@ -65,6 +70,7 @@ class Card:
     util: int | None = None
     source: str = "nvml"
     index: int | None = None
+    hidden: str = ""
     parent: str = ""
     trouble: str = ""
     doubt: str = ""
@@ -94,16 +100,20 @@ class Card:
 class Source(Protocol):
     """Where readings come from: one file each. Opening it creates no context on any device."""
 
-    @property
-    def indexed(self) -> bool:
-        """Whether its cards carry torch's index already; else `visible.py` finds it by UUID."""
-        ...
-
-    def read(self, *, util: bool = False) -> tuple[Card, ...]:
+    def read(self, *, util: bool = False, processes: bool = True) -> tuple[Card, ...]:
         """Reads every device now.
 
         Args:
             util: Whether to ask for the utilisation too.
+            processes: Whether to ask for the processes.
+        """
+        ...
+
+    def see(self, cards: Sequence[Card]) -> Visible:
+        """Finds out which cards this process can see, and in what order.
+
+        Args:
+            cards: As `read` gave them.
         """
         ...
 

@@ -134,7 +134,7 @@ def rows_of(outcome: Outcome, chosen: Card | None) -> tuple[dict[str, Any], ...]
 def look(observer: Observer, wish: Wish, board: Board) -> tuple[Scene, Outcome]:
     """Reads every device and decides, without taking anything."""
     scene = observer.look(util=wish.prefer == "util")
-    holders = {card.key: board.holders(card.key) for card in scene.cards}
+    holders = board.holders_of(card.key for card in scene.cards)
     place = ranks.local(os.environ)
     return scene, decide(wish, scene, holders, own_pid=os.getpid(), place=place)
 

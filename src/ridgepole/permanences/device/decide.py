@@ -10,8 +10,8 @@ from typing import Literal
 from ridgepole.permanences.device import ranks
 from ridgepole.permanences.device.leases import Holder
 from ridgepole.permanences.device.observe import Scene
-from ridgepole.permanences.device.rule import Verdict, judge, pick
-from ridgepole.permanences.device.visible import VARIABLE
+from ridgepole.permanences.device.rule import GIB, Verdict, judge, pick
+from ridgepole.permanences.device.visible import Visible
 from ridgepole.permanences.device.wish import Wish, check_entries
 
 Kind = Literal["card", "cpu", "busy", "unavailable"]
@@ -67,13 +67,16 @@ def decide(
     if scene.wrong_build:
         return _unusable(wish, scene.wrong_build, verdicts, refuse=_must_have_card(wish))
     if scene.seen.hidden_by is not None:
-        return _hidden(wish, scene.seen.hidden_by, verdicts, malformed=scene.seen.malformed)
+        return _hidden(wish, scene.seen, verdicts)
     check_entries(wish, scene.cards)
     if why:
         return Outcome("unavailable", why, verdicts)
     best = pick(verdicts)
     if best is not None:
         return Outcome("card", _praise(best, verdicts, rank), verdicts, best)
+    hopeless = _hopeless(verdicts, wish)
+    if hopeless:
+        return _unusable(wish, hopeless, verdicts, refuse=wish.cpu != "allow")
     return Outcome("busy", headline(verdicts, wish), verdicts)
 
 
@@ -96,12 +99,27 @@ def headline(verdicts: tuple[Verdict, ...], wish: Wish) -> str:
         "lease": "leased",
         "excluded": "left out by exclude or only",
         "trouble": "out of order",
-        "hidden": f"hidden by {VARIABLE}",
+        "hidden": "hidden",
         "rank": "for other ranks",
     }
     codes = first or [verdict.reasons[0].code for verdict in verdicts]
     parts = [f"{codes.count(code)} {phrase}" for code, phrase in phrases.items() if code in codes]
     return f"No device can be taken: {', '.join(parts)}"
+
+
+def _hopeless(verdicts: tuple[Verdict, ...], wish: Wish) -> str:
+    """Why waiting could not help: nothing is in question, or nothing is large enough; empty where it could."""
+    asked = [verdict.card for verdict in verdicts if verdict.candidate]
+    if not asked:
+        left_out = any(reason.code == "excluded" for verdict in verdicts for reason in verdict.reasons)
+        return headline(verdicts, wish) + ("; leave something out of exclude, or add to only" if left_out else "")
+    totals = [card.total for card in asked if card.total is not None]
+    if wish.min_free is None or len(totals) < len(asked) or max(totals) >= wish.min_free:
+        return ""
+    return (
+        f"min_free asks for {wish.min_free / GIB:.1f} GiB, and the largest device that may be taken has "
+        f"{max(totals) / GIB:.1f} GiB in all"
+    )
 
 
 def _without_cards(wish: Wish, scene: Scene) -> Outcome:
@@ -123,12 +141,13 @@ def _unusable(wish: Wish, why: str, verdicts: tuple[Verdict, ...], *, refuse: bo
     return Outcome("cpu", why, verdicts, level=logging.WARNING)
 
 
-def _hidden(wish: Wish, value: str, verdicts: tuple[Verdict, ...], *, malformed: bool) -> Outcome:
+def _hidden(wish: Wish, seen: Visible, verdicts: tuple[Verdict, ...]) -> Outcome:
+    value = f"{seen.variable}={seen.hidden_by!r}"
     count = f"{len(verdicts)} device{'s' if len(verdicts) > 1 else ''}"
-    if malformed:
-        why = f"{VARIABLE}={value!r} names no device of this machine first, and so hides all: {count} hidden"
+    if seen.malformed:
+        why = f"{value} names no device of this machine first, or one of them twice, and so hides all: {count} hidden"
         return _unusable(wish, why, verdicts, refuse=wish.cpu != "allow")
-    why = f"{VARIABLE}={value!r} hides every device: {count} hidden"
+    why = f"{value} hides every device: {count} hidden"
     return _unusable(wish, why, verdicts, refuse=_must_have_card(wish))
 
 

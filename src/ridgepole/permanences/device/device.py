@@ -49,11 +49,12 @@ class Device(Permanence):
         rank: `"auto"`: where a launcher runs several ranks on this machine, the card is the local rank's.
             A number: that local rank. `"off"`: launchers are ignored.
         empty_cache_on_cleanup: Whether `cleanup` returns torch's cached memory to the driver.
+        strict: Whether `validate` raises where other processes have spread on the card, rather than warn.
 
     Raises:
         VRAMUsageError: If every card is used by more than `max_usage`, or not to be taken otherwise; with a table.
         DeviceWaitTimeout: If that stayed so for `wait` seconds.
-        DeviceUnavailableError: If a card is there and can't be used, or `cpu="never"` finds none.
+        DeviceUnavailableError: If a card is there and can't be used, whatever one waits, or `cpu="never"` finds none.
         ValueError: If an argument is outside its range, or an entry of `exclude` or `only` matches nothing.
 
     Example:
@@ -75,6 +76,7 @@ class Device(Permanence):
         lease: LeaseMode = "shared",
         rank: int | str | None = "auto",
         empty_cache_on_cleanup: bool = False,
+        strict: bool = False,
     ) -> None:
         self._wish = make_wish(
             max_usage=max_usage,
@@ -89,6 +91,7 @@ class Device(Permanence):
             rank=rank,
         )
         self._empty_cache = bool(empty_cache_on_cleanup)
+        self._strict = bool(strict)
         self._history = peak.History()
         self._selection = Selection("cpu")
         self._baseline: int | None = None
@@ -149,15 +152,15 @@ class Device(Permanence):
         self._compare_uuid(card, self._selection.index)
         torchside.set_device(card.kind, self._selection.index)
 
-    def validate(self, *, strict: bool = False) -> None:
+    def validate(self) -> None:
         """Checks that the card is still there, the lease still held, and others have not spread on the card.
 
-        Args:
-            strict: Whether growth of other processes is an error; else it is a warning.
+        Others have spread where they hold more of it than the rule allows, or a tenth of the card more than when it was
+        chosen. That is a warning, with the table of devices, or an error where the `Device` is `strict`.
 
         Raises:
             DeviceUnavailableError: If the card is gone, or an exclusive lease was lost to somebody.
-            VRAMUsageError: If `strict`, and others have grown.
+            VRAMUsageError: If the `Device` is `strict`, and others have spread.
         """
         if self._selection.card is None:
             return
@@ -169,7 +172,7 @@ class Device(Permanence):
         if much or self._others_exceed(sample):
             text = f"other processes have taken {grown / 1024**3:.1f} GiB more of {self} since it was chosen"
             message, rows = self._table(text, outcome)
-            if strict:
+            if self._strict:
                 raise VRAMUsageError(message, rows)
             log.warning("%s", message)
 
@@ -229,7 +232,7 @@ class Device(Permanence):
             "why": chosen.why,
             "lease": {"mode": self._wish.lease, "held": chosen.lease is not None and chosen.lease.held},
             "notes": list(chosen.notes),
-            "options": _options(self._wish) | {"empty_cache_on_cleanup": self._empty_cache},
+            "options": _options(self._wish) | {"empty_cache_on_cleanup": self._empty_cache, "strict": self._strict},
             "candidates": list(chosen.rows),
             "history": self._history.as_dict(),
         }
@@ -289,12 +292,12 @@ class Device(Permanence):
             return
         seen = torchside.uuid_of(card.kind, index)
         # For a MIG instance the runtime tells either its own UUID or its card's.
-        expected = {_body(uuid) for uuid in (card.uuid, card.parent) if uuid}
+        expected = {body for uuid in (card.uuid, card.parent) if uuid for body in (_body(uuid), _spelled(_body(uuid)))}
         if seen and _body(seen) not in expected:
             raise DeviceUnavailableError(
                 f"{self} was chosen as {card.uuid}, but torch sees {seen} at that index; set "
-                "CUDA_DEVICE_ORDER=PCI_BUS_ID before Python starts, and don't change CUDA_VISIBLE_DEVICES after "
-                "the Device was made"
+                "CUDA_DEVICE_ORDER=PCI_BUS_ID before Python starts, and don't change CUDA_VISIBLE_DEVICES (or ROCm's "
+                "variables like it) after the Device was made"
             )
 
     def _keep_lease(self, card: Card) -> None:
@@ -315,3 +318,9 @@ def _options(wish: Wish) -> dict[str, Any]:
 
 def _body(uuid: str) -> str:
     return uuid.casefold().removeprefix("gpu-").removeprefix("mig-")
+
+
+def _spelled(body: str) -> str:
+    """The 16 characters of an AMD card's UUID as torch shows them: each as the number of its byte, grouped."""
+    digits = body.encode().hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -58,7 +58,12 @@ def describe_process(pid: int) -> str:
         uid = proc.stat().st_uid
     except OSError:
         return ""  # it has ended, or belongs to another pid namespace
-    return f"{command} ({user_name(uid)})"
+    return f"{printable(command)} ({user_name(uid)})"
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's without line breaks and escapes, which a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def user_name(uid: int | None = None) -> str:

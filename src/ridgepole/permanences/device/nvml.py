@@ -9,12 +9,13 @@ Management"). No call here makes a CUDA context.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Sequence
 from ctypes import byref, c_char, c_uint, c_ulonglong, c_void_p, create_string_buffer, sizeof
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ridgepole.permanences.device import host
+from ridgepole.permanences.device import child, host, torchside, visible
 from ridgepole.permanences.device.cards import Card, Process, SourceAbsentError, SourceTroubleError
 
 _OK = 0
@@ -90,9 +91,10 @@ class _Utilization(ctypes.Structure):
     _fields_ = [("gpu", c_uint), ("memory", c_uint)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(NamedTuple):
     """What never changes of one card, or of one MIG instance, while the library is open."""
+
+    # Not a dataclass: making that class takes half a millisecond, a tenth of what a choice may take.
 
     handle: c_void_p | None
     uuid: str
@@ -130,8 +132,6 @@ class Nvml:
         SourceTroubleError: If the driver is there but doesn't answer as it should.
     """
 
-    indexed = False
-
     def __init__(self) -> None:
         try:
             self._library = open_library()
@@ -157,9 +157,13 @@ class Nvml:
         """Gives the library back; NVML counts openings, so torch's own use of it is not disturbed."""
         self._call("nvmlShutdown")
 
-    def read(self, *, util: bool = False) -> tuple[Card, ...]:
+    def read(self, *, util: bool = False, processes: bool = True) -> tuple[Card, ...]:
         """Reads memory and processes of every card; see `Source.read`."""
-        return tuple(self._read_unit(unit, util=util) for unit in self._units)
+        return tuple(self._read_unit(unit, util=util, processes=processes) for unit in self._units)
+
+    def see(self, cards: Sequence[Card]) -> visible.Visible:
+        """What CUDA shows this process; see `Source.see`. Can take a child process."""
+        return visible.resolve(cards, os.environ, started=torchside.cuda_started(), ask=child.cuda_order)
 
     def _call(self, name: str, *args: object) -> int:
         function = getattr(self._library, name, None)  # an older driver lacks the newer symbols
@@ -207,7 +211,7 @@ class Nvml:
             instances.append(_Unit(instance, part, label, place, parent=uuid))
         return instances or [_Unit(handle, uuid, name, place, trouble="MIG is on, but no instance was made")]
 
-    def _read_unit(self, unit: _Unit, *, util: bool) -> Card:
+    def _read_unit(self, unit: _Unit, *, util: bool, processes: bool) -> Card:
         if unit.handle is None or unit.trouble:
             return Card("cuda", unit.uuid, unit.name, unit.place, None, None, parent=unit.parent, trouble=unit.trouble)
         code, total, free = self._memory(unit.handle)
@@ -226,7 +230,7 @@ class Nvml:
             unit.place,
             total if known else None,
             min(free, total) if known else None,
-            processes=self._processes(unit.handle),
+            processes=self._processes(unit.handle) if processes else None,
             util=self._utilization(unit.handle) if util else None,
             source=source,
             parent=unit.parent,

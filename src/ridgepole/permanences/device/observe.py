@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ridgepole.permanences.device import child, torchside, visible
+from ridgepole.permanences.device import torchside, visible
 from ridgepole.permanences.device.cards import Card, Source, SourceAbsentError, SourceTroubleError
 from ridgepole.permanences.device.visible import Visible
 
@@ -18,7 +17,7 @@ class Scene:
 
     Attributes:
         cards: Every accelerator, numbered as torch numbers it; hidden ones have no index.
-        seen: Which of them CUDA shows this process.
+        seen: Which of them this process can see.
         build: What the installed torch was built for, or None without torch.
         absent: Why there is no accelerator; empty where there is one.
         trouble: Why an accelerator that seems to be there can't be asked; empty where it can.
@@ -35,13 +34,23 @@ class Scene:
     @property
     def wrong_build(self) -> str:
         """What is wrong where torch can't drive the cards that are there; else empty."""
-        if not self.cards or self.build is None or self.cards[0].source.startswith(("torch", "own")) or self.build.cuda:
+        if not self.cards or self.build is None:
+            return ""
+        source = self.cards[0].source
+        if source.startswith("nvml"):
+            maker, platform, fits = "NVIDIA", "CUDA", self.build.cuda
+        elif source.startswith(("amdsmi", "kfd")):
+            maker, platform, fits = "AMD", "ROCm", self.build.hip
+        else:
+            return ""  # torch itself has listed them
+        if fits:
             return ""
         count = len(self.cards)
+        are, them = ("GPU is", "it") if count == 1 else ("GPUs are", "them")
         return (
-            f"{count} NVIDIA {'GPU is' if count == 1 else 'GPUs are'} here, but the installed torch "
-            f"{self.build.version} was built for {self.build.target} and can't use {'it' if count == 1 else 'them'}: "
-            "install a CUDA build (https://pytorch.org/get-started/locally)"
+            f"{count} {maker} {are} here, but the installed torch {self.build.version} was built for "
+            f"{self.build.target} and can't use {them}: install a {platform} build "
+            "(https://pytorch.org/get-started/locally)"
         )
 
 
@@ -57,15 +66,17 @@ class Observer:
         self._open()
 
     def _open(self) -> None:
-        from ridgepole.permanences.device.nvml import Nvml
-
-        try:
-            self._source = Nvml()
-            return
-        except SourceAbsentError as error:
-            self._absent.append(str(error))
-        except SourceTroubleError as error:
-            self._trouble = str(error)
+        for_rocm = self._build is not None and self._build.hip is not None
+        sources: list[Callable[[], Source]] = [_nvml, lambda: _rocm(wanted=for_rocm)]
+        for source in reversed(sources) if for_rocm else sources:
+            try:
+                self._source = source()
+                self._trouble = ""
+                return
+            except SourceAbsentError as error:
+                self._absent += [str(error)] if str(error) else []
+            except SourceTroubleError as error:
+                self._trouble = str(error)
         self._open_torch()
 
     def _open_torch(self) -> None:
@@ -81,13 +92,13 @@ class Observer:
             self._absent.append(str(error))
 
     def prepare(self) -> bool:
-        """Finds CUDA's order of the cards, which can take a child process and so is not for under a lock.
+        """Finds torch's order of the cards, which can take a child process and so is not for under a lock.
 
         Returns:
             Whether there is any source to look through.
         """
-        if self._source is not None and self._seen is None and not self._source.indexed:
-            self.look()
+        if self._source is not None and self._seen is None:
+            self._seen = self._source.see(self._source.read(processes=False))
         return self._source is not None
 
     def look(self, *, util: bool = False) -> Scene:
@@ -99,16 +110,26 @@ class Observer:
         if self._source is None:
             return Scene(build=self._build, absent="; ".join(self._absent), trouble=self._trouble)
         cards = self._source.read(util=util)
-        if self._source.indexed:
-            return Scene(cards, build=self._build)
         if self._seen is None:
-            self._seen = visible.resolve(cards, os.environ, started=torchside.cuda_started(), ask=child.cuda_order)
+            self._seen = self._source.see(cards)
         return Scene(visible.number(cards, self._seen), self._seen, self._build, notes=self._seen.notes)
 
     def close(self) -> None:
         """Gives the source back."""
         if self._source is not None:
             self._source.close()
+
+
+def _nvml() -> Source:
+    from ridgepole.permanences.device.nvml import Nvml
+
+    return Nvml()
+
+
+def _rocm(*, wanted: bool) -> Source:
+    from ridgepole.permanences.device.rocm import Rocm
+
+    return Rocm(wanted=wanted)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def _barred(card: Card, wish: Wish, rank: int | None) -> Reason | None:
     if card.trouble:
         return Reason("trouble", card.trouble)
     if card.index is None:
-        return Reason("hidden", "hidden by CUDA_VISIBLE_DEVICES")
+        return Reason("hidden", f"hidden by {card.hidden or 'the environment'}")
     if rank is not None and card.index != rank:
         return Reason("rank", f"this process is local rank {rank}")
     if any(selects(entry, card) for entry in wish.exclude):

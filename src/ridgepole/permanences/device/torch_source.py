@@ -7,11 +7,13 @@ what this process itself has reserved, so the readings are marked `own-process` 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ridgepole.permanences.device.cards import OWN_PROCESS, Card, SourceAbsentError
 from ridgepole.permanences.device.torchside import Build, require
+from ridgepole.permanences.device.visible import Visible
 
 _NODES = {
     # NVIDIA's driver, Jetson's, WSL's; AMD's; any graphics driver.
@@ -32,7 +34,7 @@ def may_have_device(build: Build) -> bool:
 
 
 class TorchSource:
-    """Devices as torch lists them; the index is torch's own.
+    """Devices as torch lists them: what it can't see is not there.
 
     Args:
         build: What the installed torch was built for.
@@ -40,8 +42,6 @@ class TorchSource:
     Raises:
         SourceAbsentError: If torch sees no accelerator.
     """
-
-    indexed = True
 
     def __init__(self, build: Build) -> None:
         self._torch: Any = require("Device")
@@ -54,9 +54,13 @@ class TorchSource:
                 return
         raise SourceAbsentError(f"torch {build.version} (for {build.target}) sees no accelerator")
 
-    def read(self, *, util: bool = False) -> tuple[Card, ...]:  # noqa: ARG002 - torch doesn't know the utilisation
+    def read(self, *, util: bool = False, processes: bool = True) -> tuple[Card, ...]:  # noqa: ARG002 - torch knows neither
         """Reads every device that torch sees; see `Source.read`."""
         return self._reader()
+
+    def see(self, cards: Sequence[Card]) -> Visible:
+        """All of them, in torch's own order; see `Source.see`."""
+        return Visible(tuple(card.key for card in cards))
 
     def close(self) -> None:
         """Nothing to give back: torch stays imported."""
@@ -83,7 +87,7 @@ class TorchSource:
         mps = self._torch.mps
         total = int(mps.recommended_max_memory())
         free = max(0, total - int(mps.driver_allocated_memory()))
-        return (Card("mps", "", "Apple GPU", 0, total, free, source=OWN_PROCESS, index=0),)
+        return (Card("mps", "", "Apple GPU", 0, total, free, source=OWN_PROCESS),)
 
     @staticmethod
     def _card(kind: Any, index: int, backend: Any, source: str, used: int) -> Card:
@@ -92,4 +96,4 @@ class TorchSource:
         uuid = str(getattr(properties, "uuid", "") or "")
         named = f"GPU-{uuid}" if uuid and not uuid.startswith("GPU-") else uuid
         free = max(0, total - int(used))
-        return Card(kind, named, str(properties.name), index, total, free, source=source, index=index)
+        return Card(kind, named, str(properties.name), index, total, free, source=source)

@@ -28,12 +28,13 @@ class Visible:
     """Which cards this process can see, and in what order.
 
     Attributes:
-        uuids: Their UUIDs; the position is CUDA's index.
+        uuids: Their keys (UUIDs, where they have one); the position is torch's index.
         environ: Variables to set before CUDA starts, so that its order is the one given here.
         pin: Whether the chosen card has to be made the only visible one: CUDA shows a process one MIG instance.
-        hidden_by: `CUDA_VISIBLE_DEVICES` where it hides every card, else None.
+        hidden_by: The variable's value where it hides every card, else None.
         malformed: Whether it hides them by an entry that names nothing, rather than on purpose.
         notes: What a person should know.
+        variable: The variable that decides, where one is set.
     """
 
     uuids: tuple[str, ...]
@@ -42,6 +43,7 @@ class Visible:
     hidden_by: str | None = None
     malformed: bool = False
     notes: tuple[str, ...] = ()
+    variable: str = VARIABLE
 
 
 def parse(value: str | None) -> tuple[int, ...] | tuple[str, ...] | None:
@@ -169,6 +171,11 @@ def _known(told: Iterable[str], uuids: Iterable[str]) -> tuple[str, ...]:
 
 
 def number(cards: Sequence[Card], visible: Visible) -> tuple[Card, ...]:
-    """The same cards, each with its CUDA index, or None where it can't be seen."""
-    index = {uuid: position for position, uuid in enumerate(visible.uuids)}
-    return tuple(dataclasses.replace(card, index=None if card.trouble else index.get(card.uuid)) for card in cards)
+    """The same cards, each with torch's index, or with what hides it from this process."""
+    index = {key: position for position, key in enumerate(visible.uuids)}
+    return tuple(
+        dataclasses.replace(card, index=index[card.key])
+        if card.key in index and not card.trouble
+        else dataclasses.replace(card, index=None, hidden=visible.variable)
+        for card in cards
+    )

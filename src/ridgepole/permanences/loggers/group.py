@@ -240,6 +240,16 @@ class LoggerGroup(BaseLoggerManager):
         """The step of the latest advancing call."""
         return self._lead.last_step
 
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all members, in their order."""
+        return {"members": [logger.state_dict() for logger in self.loggers]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Lets every member go on from its state; see `BaseLoggerManager.load_state_dict`."""
+        members = state.get("members", [{}] * len(self.loggers))
+        for logger, own in zip(self.loggers, members, strict=True):
+            logger.load_state_dict(own)
+
     def latest(self, name: str) -> tuple[int, Any]:
         """How many values of a metric the local record has, and the last of them; (0, None) without one."""
         find: Callable[[str], tuple[int, Any]] | None = getattr(self._lead, "latest", None)

@@ -113,7 +113,7 @@ class ProgressManager(Permanence):
 
     def init_live(self) -> None:
         """Builds `live` anew from the bars there are; one that is on the screen already stays, with all bars in it."""
-        if self.live.is_started or self.live.closed or self.live.display.active:
+        if self.live.is_started or self.live.closed or self.live.display.active or self.live.display.pauses:
             self.live.refresh()
         else:
             self.live = self._init_live()
