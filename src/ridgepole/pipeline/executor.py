@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole.checkpoint import rng
 from ridgepole.errors import add_note_once, redact, text_of
@@ -19,6 +19,9 @@ from ridgepole.pipeline.retrying import WayBack, let_go
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.processes import PipelineProcess, skip_of
+
+if TYPE_CHECKING:
+    from ridgepole.pipeline.cache import ProcessCache
 
 
 class FunctionProcess(PipelineProcess):
@@ -57,6 +60,7 @@ class Executor:
         self.controller = controller
         self.guard = guard
         self.note = note
+        self.cache: ProcessCache | None = None
 
     def run(self) -> None:
         """Runs all processes.
@@ -64,6 +68,10 @@ class Executor:
         Raises:
             BaseException: The first failure, unchanged but for notes of where.
         """
+        if any(part.cache != "off" for part in self.plan.processes):
+            from ridgepole.pipeline.cache import cache_of
+
+            self.cache = cache_of(self.plan, self.controller)
         resumption = self.controller.resumption
         begun = resumption is not None and resumption.name is not None
         if self.plan.policy.after_process and self.plan.processes and not begun:
@@ -91,13 +99,7 @@ class Executor:
         outcome.status = "running"
         self.note(self.controller.outcomes)
         try:
-            skipped = self._attempts(part, resumption)
-            if skipped:
-                outcome.status, outcome.reason = "skipped", skipped if isinstance(skipped, str) else ""
-                why = f": {outcome.reason}" if outcome.reason else ""
-                self.controller.get_permanence(LOGGER).info("%s", f"{part.name} skipped{why}")
-            else:
-                outcome.status = "done"
+            outcome.status = self._settle(part, outcome, resumption)
         except BaseException as error:
             outcome.status = "failed"
             where = f", {part.place}" if part.place else ""
@@ -107,6 +109,27 @@ class Executor:
             outcome.seconds += time.monotonic() - started
         self.controller.position += 1
         self.controller.ticks.end_process()
+
+    def _settle(
+        self, part: Part, outcome: Outcome, resumption: Resumption | None
+    ) -> Literal["done", "skipped", "cached"]:
+        """Runs a process, unless another run has done it or it skips itself, and says why where it did not run."""
+        cache = self.cache
+        if cache is not None:
+            cache.begin(part, outcome, resumption)
+            if resumption is None and not part.force and cache.restore(outcome):
+                self.controller.say("info", f"{part.name} cached: {outcome.reason}")
+                return "cached"
+        skipped = self._attempts(part, resumption)
+        if skipped:
+            outcome.reason = skipped if isinstance(skipped, str) else ""
+            self.controller.say("info", f"{part.name} skipped{': ' if outcome.reason else ''}{outcome.reason}")
+            if cache is not None:
+                cache.went_otherwise(outcome)
+            return "skipped"
+        if cache is not None:
+            cache.store()
+        return "done"
 
     def _attempts(self, part: Part, resumption: Resumption | None) -> bool | str:
         """Runs a process, again where it failed and may be retried: from the newest checkpoint, as a resume would."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ridgepole.errors import Problem
 from ridgepole.pipeline.drafts import Draft
+from ridgepole.pipeline.fingerprint import used_by
 from ridgepole.pipeline.plan import Part, Plan
 from ridgepole.pipeline.report import Report
 from ridgepole.pipeline.running import is_stateful
@@ -25,7 +26,7 @@ def warn_of_half_states(report: Report, drafts: Sequence[Draft]) -> None:
 
 
 def resume_notes(plan: Plan) -> list[Problem]:
-    """What a resume makes anew or begins again, at most one note for the permanences and one for the processes.
+    """What a resume, and the cache of processes, can't give back: one note at most of each kind.
 
     Args:
         plan: The plan; nothing of it is constructed.
@@ -33,7 +34,7 @@ def resume_notes(plan: Plan) -> list[Problem]:
     Returns:
         Notes, which are no problems; Ridgepole's own permanences are left out.
     """
-    return [Problem(text, severity="note") for text in _notes(plan)]
+    return [Problem(text, severity="note") for text in (*_notes(plan), *_cache_notes(plan))]
 
 
 def _notes(plan: Plan) -> Iterator[str]:
@@ -50,6 +51,15 @@ def _notes(plan: Plan) -> Iterator[str]:
             f"resume: {names} can go on inside only by looping over one ResumableLoader with track(..., tick=True), "
             "else from the boundary before"
         )
+
+
+def _cache_notes(plan: Plan) -> Iterator[str]:
+    cached = [part for part in plan.processes if part.cache != "off"]
+    used = {held.name: held for part in cached for held in used_by(plan, part)}
+    lost = [name for name, held in used.items() if not (_is_ours(held) or is_stateful(held.target))]
+    if lost:
+        names = ", ".join(part.name for part in cached)
+        yield f"cache: what {names} may change in {', '.join(lost)} is not given back, without state_dict"
 
 
 def _listed(names: Sequence[str]) -> str:
