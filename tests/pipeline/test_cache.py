@@ -409,3 +409,54 @@ def test_check_says_what_the_cache_can_not_give_back(work, ridgepole):
     net.write_text(net.read_text().replace("state_dict", "renamed"))
     lines = ridgepole("check", "w.toml").stdout.splitlines()
     assert lines[-1] == "cache: what prepare, train may change in net is not given back, without state_dict"
+
+
+NOTEBOOK = """
+from ridgepole import Permanence, Pipeline, process
+
+
+class Net(Permanence):
+    learnt = 0
+
+    def state_dict(self):
+        return {"learnt": self.learnt}
+
+    def load_state_dict(self, state):
+        self.learnt = state["learnt"]
+
+    def cleanup(self):
+        pass
+
+
+def helper(controller):
+    controller.get_permanence("net").learnt += 1
+
+
+@process
+def train(controller):
+    print("trained")
+    helper(controller)
+
+
+@process
+def show(net: Net):
+    print("learnt", net.learnt)
+
+
+made = Pipeline("cells", seed=1, progress=False).permanence("net", Net)
+made.process("train", train, cache=CACHE).process("show", show).run("runs")
+"""
+
+
+@pytest.mark.parametrize(("cache", "trained"), [("exists", 1), ("fingerprint", 2)])
+def test_code_without_a_file(tmp_path, cache, trained):
+    """As in a notebook: what can't be read can't be fingerprinted, and may use any permanence."""
+    outputs = []
+    for _ in range(2):
+        code = NOTEBOOK.replace("CACHE", repr(cache))
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        outputs += done.stdout.split("\n")
+    assert outputs.count("trained") == trained
+    assert outputs.count("learnt 1") == 2
+    assert ("can't be read" in done.stderr) is (cache == "fingerprint")

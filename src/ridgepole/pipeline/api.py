@@ -111,7 +111,8 @@ class Pipeline:
         Args:
             name: Its name in the pipeline.
             cls: What does the work.
-            **keys: Its parameters, and the reserved keys of its table (`needs`, `retries`, `force`, `params`).
+            **keys: Its parameters, and the reserved keys of its table (`needs`, `cache`, `retries`, `force`,
+                `params`).
 
         Returns:
             The pipeline, for chaining.

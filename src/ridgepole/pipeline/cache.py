@@ -74,14 +74,15 @@ class ProcessCache:
         position = self._controller.position
         before = self._controller.outcomes[position - 1].fingerprint or secrets.token_hex() if position else ""
         self._subject = None
+        outcome.fingerprint = chained("unknown", secrets.token_hex())
+        identity = ""
         try:
             identity = identity_of(self._plan, part)
             outcome.fingerprint = fingerprint_of(self._plan, part, self._controller.seed, before)
         except IncomparableError as error:
-            outcome.fingerprint = chained("unknown", secrets.token_hex())
-            if part.cache != "off":
+            if part.cache == "fingerprint" or (part.cache == "exists" and not identity):
                 self._controller.say("warning", f"{part.name} is not cached: {error}")
-            return
+                return
         if resumption is not None and resumption.framework.get("fingerprint") != outcome.fingerprint:
             # Begun by other code or with other values: what comes out is what no single run would give.
             outcome.fingerprint = chained("altered", secrets.token_hex())

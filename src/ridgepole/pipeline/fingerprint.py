@@ -67,7 +67,10 @@ def used_by(plan: Plan, part: Part) -> list[Part]:
 
 def _looked_up(target: Any, everything: frozenset[str]) -> frozenset[str]:
     names: set[str] = set()
-    for text in _texts(target).values():
+    texts = _texts(target)
+    if not (texts or _is_installed_target(target)) or _file_of_module(target) is None:
+        return everything  # what can't be read may ask for anything, and so may the other cells of a notebook
+    for text in texts.values():
         literal = LOOK_UP.findall(text)
         if len(literal) < len(_ANY_LOOK_UP.findall(text)):
             return everything
@@ -84,7 +87,7 @@ def identity_of(plan: Plan, part: Part) -> str:
     Raises:
         IncomparableError: If a parameter can't be compared.
     """
-    permanences = {held.name: _described(held) for held in used_by(plan, part)}
+    permanences = {held.name: [_described(held), held.force] for held in used_by(plan, part)}
     return _digest([FORMAT, plan.settings.name, part.name, _described(part), permanences])
 
 
@@ -126,8 +129,14 @@ def source_of(target: Any) -> dict[str, str]:
 
 
 def _is_installed_target(target: Any) -> bool:
+    file = _file_of_module(target)
+    return file is not None and is_installed(file)
+
+
+def _file_of_module(target: Any) -> Path | None:
+    """The file that a class or function comes from; None in a notebook."""
     file = getattr(sys.modules.get(target.__module__), "__file__", None)
-    return file is not None and is_installed(Path(file))
+    return None if file is None else Path(file)
 
 
 def _described(part: Part) -> Any:
@@ -182,15 +191,14 @@ def _digest(value: Any) -> str:
 
 def _texts(target: Any) -> dict[str, str]:
     """The user's source texts that a class or function comes from, by the name of the module."""
-    module = sys.modules.get(target.__module__)
-    file = getattr(module, "__file__", None)
+    file = _file_of_module(target)
     if file is None:  # a notebook: all there is is the cell
         try:
             return {target.__module__: inspect.getsource(target)}
         except (OSError, TypeError):
             return {}
     found: dict[str, str] = {}
-    waiting = {target.__module__: Path(file)}
+    waiting = {target.__module__: file}
     while waiting:
         name, path = waiting.popitem()
         if is_installed(path):
