@@ -134,6 +134,14 @@ class Checkpoints:
         self._hash = config_hash(config)
         self._attempt = attempt
 
+    def has_boundary(self, position: int) -> bool:
+        """Whether there is a checkpoint between the processes before and after a position."""
+        for info in self.store.list():
+            meta = info.meta or {}
+            if info.usable and meta.get("position") == position and meta.get("process") is None:
+                return True
+        return False
+
     def save(
         self,
         kind: str,

@@ -64,6 +64,7 @@ class Part:
         default: Whether the framework added it.
         force: Whether a process ignores its `skip`.
         retries: How a failing process is tried again.
+        cache: When a process that another run has done is not done again.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Part:
     default: bool = False
     force: bool = False
     retries: Retries | None = None
+    cache: Literal["off", "exists", "fingerprint"] = "off"
 
     @property
     def type_name(self) -> str:

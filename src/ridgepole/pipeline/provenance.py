@@ -59,7 +59,7 @@ def code_files(plan: Plan) -> dict[str, str]:
     """
     modules = {getattr(part.target, "__module__", "") for part in (*plan.permanences, *plan.processes)}
     named = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
-    files = {path for path in (Path(file) for file in named if file) if not _is_installed(path)}
+    files = {path for path in (Path(file) for file in named if file) if not is_installed(path)}
     if plan.settings.package:
         files |= set((plan.directory / plan.settings.package).rglob("*.py"))
     found = {}
@@ -70,8 +70,10 @@ def code_files(plan: Plan) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _is_installed(path: Path) -> bool:
-    return "site-packages" in path.parts or path.is_relative_to(Path(__file__).parents[1])
+def is_installed(path: Path) -> bool:
+    """Whether a source file is that of an installed package, Ridgepole included, and not the user's own."""
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return bool(installed) or path.is_relative_to(Path(__file__).parents[1])
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
