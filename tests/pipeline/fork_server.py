@@ -147,7 +147,8 @@ def become(request):
         os.environ.update(request["environment"])
         os.chdir(request["cwd"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.path[0] = request["cwd"]
+        more = request["environment"].get("PYTHONPATH", "")
+        sys.path[:1] = [request["cwd"], *filter(None, more.split(os.pathsep))]
         if request["script"]:
             code = run_script(request["script"], request["arguments"])
         else:
