@@ -105,8 +105,9 @@ class ForkServer:
         return SimpleNamespace(returncode=code, stdout=child.stdout, stderr=child.stderr, pid=child.pid)
 
     def close(self):
-        self.process.stdin.close()
+        self.process.kill()  # rather than let torch go down in its own time
         self.process.wait(30)
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
