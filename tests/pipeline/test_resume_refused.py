@@ -15,6 +15,8 @@ from steps_project import STEPS, TOML, WHOLE, content, refused, store, values, w
 
 from ridgepole.rundir import RUN, read_run
 
+TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
+
 # --- it goes on
 
 
@@ -297,7 +299,10 @@ def test_a_run_that_is_running(killed, place):
     assert went_on(place.call("resume", killed.name), killed, step=6)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1])
+@pytest.mark.fault("two resumers of one run: one owner, which the other names")
+@pytest.mark.parametrize(
+    "delay", [0.0, 0.01, 0.1, *(pytest.param(i / 200, marks=[pytest.mark.torture, TORTURE]) for i in range(1, 28, 2))]
+)
 def test_two_resumers_at_once(killed, place, delay):
     """Exactly one owns the run; the other leaves and names it."""
     both = [place.start("resume", killed.name)]

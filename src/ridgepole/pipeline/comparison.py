@@ -18,23 +18,19 @@ _FREE = ("pipeline.grace_seconds", "pipeline.progress", "pipeline.logger", "pipe
 """What may always be changed: it is no part of what is computed. (The stored seed is used where none is written.)"""
 
 
-def unfinished(path: Path, *, owned: bool = False) -> RunInfo:
-    """A run that can go on.
+def unfinished(path: Path) -> RunInfo:
+    """A run that can go on, once it is owned.
 
     Args:
         path: The run directory.
-        owned: Whether this process owns it, so that nobody else can be running it.
 
     Raises:
-        RunDirError: If it is no run, has finished, or runs right now.
+        RunDirError: If it is no run, or has finished.
     """
     run = rundir.read_run(path)
     if run.status in _OVER:
         word = run.status.replace("_", " ")
         raise RunDirError(f"run {run.id} has {word}: there is nothing to resume; start a new one with ridgepole run")
-    if run.status == "running" and not owned:
-        who = f"process {run.fields.get('pid', '?')} on {run.fields.get('host', '?')}"
-        raise RunDirError(f"run {run.id} is running already: {who} owns it")
     return run
 
 
