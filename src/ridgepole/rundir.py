@@ -157,9 +157,7 @@ class RunDir:
         try:
             run._own(patience=1.0)
         except BlockingIOError:
-            fields = _read_json(path / RUN)
-            who = f"process {fields.get('pid', '?')} on {fields.get('host', '?')}"
-            raise RunDirError(f"run {path.name} is running already: {who} owns it") from None
+            raise RunDirError(f"run {path.name} is running already: {_owner_of(path)} owns it") from None
         except OSError as error:
             raise RunDirError(f"run {path.name} can't be written: {error.strerror or error}") from error
         return run
@@ -170,6 +168,9 @@ class RunDir:
         fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _lock(fd, patience)
+            # Here and not in run.json: whoever is refused may look before that is written.
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         except BaseException:
             os.close(fd)
             raise
@@ -259,6 +260,15 @@ def read_attempts(directory: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, KeyError):
             continue
     return [found[number] for number in sorted(found)]
+
+
+def _owner_of(path: Path) -> str:
+    """Who holds a run's lock, by its own word."""
+    try:
+        word = (path / OWNER).read_text(encoding="utf-8", errors="replace")[:200].strip()
+    except OSError:
+        word = ""
+    return word or "another process"
 
 
 def _disown_in_children(run: RunDir) -> None:

@@ -1,15 +1,15 @@
 """What tests of whole runs share: a quick way to start the command line in processes of their own."""
 
-import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-SPEC = importlib.util.spec_from_file_location("fork_server", Path(__file__).with_name("fork_server.py"))
-fork_server = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(fork_server)
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this one that are no tests
 
+from fork_server import ForkServer
+from steps_project import Place, store
 
 CORE = (
     "ridgepole.cli.run",
@@ -20,13 +20,24 @@ CORE = (
     "pydantic",
     "numpy",
 )
-TORCH = ("torch", "torch.utils.data", "sklearn.datasets", "sklearn.model_selection", "ridgepole.loading.loader")
+TORCH = (
+    "torch",
+    "torch.utils.data",
+    "torch._dynamo",  # the first optimiser imports it
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    "ridgepole.loading.loader",
+    "ridgepole.metrics.confusion",
+    "matplotlib.backends.backend_agg",
+    "polars",
+    "seaborn",
+)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """Forks `ridgepole` commands; see `fork_server.py`."""
-    made = fork_server.ForkServer(tmp_path_factory.mktemp("server"), *CORE)
+    made = ForkServer(tmp_path_factory.mktemp("server"), *CORE)
     yield made
     made.close()
 
@@ -34,7 +45,7 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def torch_server(tmp_path_factory):
     """The same for runs that need torch and scikit-learn, whose imports take seconds."""
-    made = fork_server.ForkServer(tmp_path_factory.mktemp("server"), *CORE, *TORCH)
+    made = ForkServer(tmp_path_factory.mktemp("server"), *CORE, *TORCH)
     yield made
     made.close()
 
@@ -57,3 +68,23 @@ def keep_copy(tmp_path_factory):
         return place, made
 
     return again
+
+
+@pytest.fixture
+def here(server, tmp_path):
+    return Place(server, tmp_path)
+
+
+@pytest.fixture
+def place(server, keep_copy):
+    """The place of a run that was killed after five steps; its newest checkpoint is that after four."""
+    path, steps = keep_copy(
+        "killed after five", lambda path: [i.step for i in store(Place(server, path).kill()).list()]
+    )
+    assert steps == [0, 0, 2, 4]
+    return Place(server, path)
+
+
+@pytest.fixture
+def killed(place):
+    return place.run

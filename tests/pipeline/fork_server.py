@@ -105,8 +105,9 @@ class ForkServer:
         return SimpleNamespace(returncode=code, stdout=child.stdout, stderr=child.stderr, pid=child.pid)
 
     def close(self):
-        self.process.stdin.close()
+        self.process.kill()  # rather than let torch go down in its own time
         self.process.wait(30)
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -147,7 +148,8 @@ def become(request):
         os.environ.update(request["environment"])
         os.chdir(request["cwd"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.path[0] = request["cwd"]
+        more = request["environment"].get("PYTHONPATH", "")
+        sys.path[:1] = [request["cwd"], *filter(None, more.split(os.pathsep))]
         if request["script"]:
             code = run_script(request["script"], request["arguments"])
         else:

@@ -20,23 +20,19 @@ _EXACT = ("torch", "numpy", "ridgepole")
 """Packages of which another version may compute something else, if only in the last bit."""
 
 
-def unfinished(path: Path, *, owned: bool = False) -> RunInfo:
-    """A run that can go on.
+def unfinished(path: Path) -> RunInfo:
+    """A run that can go on, once it is owned.
 
     Args:
         path: The run directory.
-        owned: Whether this process owns it, so that nobody else can be running it.
 
     Raises:
-        RunDirError: If it is no run, has finished, or runs right now.
+        RunDirError: If it is no run, or has finished.
     """
     run = rundir.read_run(path)
     if run.status in _OVER:
         word = run.status.replace("_", " ")
         raise RunDirError(f"run {run.id} has {word}: there is nothing to resume; start a new one with ridgepole run")
-    if run.status == "running" and not owned:
-        who = f"process {run.fields.get('pid', '?')} on {run.fields.get('host', '?')}"
-        raise RunDirError(f"run {run.id} is running already: {who} owns it")
     return run
 
 

@@ -97,7 +97,7 @@ def resume(
     stored = unfinished(path)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(contextlib.closing(RunDir.reopen(stored.path)))
-        stored = unfinished(path, owned=True)  # who owned it a moment ago may have finished it
+        stored = unfinished(path)  # who owned it a moment ago may have finished it
         seed = int(stored.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
         check_config(stored, plan.resolved(seed), allow)
         resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1)
