@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from steps_project import STEPS, TOML, WHOLE, content, read_run, refused, store, values, went_on
+from steps_project import STEPS, TOML, WHOLE, Place, content, read_run, refused, store, values, went_on
 
 TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 LOOP = "while self.done < self.steps:"
@@ -100,7 +100,7 @@ def traced(here, *options, arguments):
     return done
 
 
-def failing_sync(here, call, number, trials):
+def failing_sync(here, call, number, tally):
     """One sync after another fails: nothing is called stored that isn't, and the run can be resumed."""
     here.write(steps__toml=TOML, steps__py=STEPS)
     done = traced(
@@ -108,7 +108,7 @@ def failing_sync(here, call, number, trials):
         *("-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when={number}"),
         arguments=["run", "steps.toml"],
     )
-    trials()
+    tally()
     said = done.stdout + done.stderr
     if done.returncode == 0:
         assert "warn" in said.lower() or "no checkpoint was taken" in said or "not written" in said or hit_nothing(said)
@@ -135,8 +135,8 @@ EIO = pytest.mark.fault("EIO on an fsync of a run (strace): never a false promis
 @EIO
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize(("call", "number"), [("fsync", 14), ("fdatasync", 2)])
-def test_an_fsync_that_fails(here, call, number, trials):
-    failing_sync(here, call, number, trials)
+def test_an_fsync_that_fails(here, call, number, tally):
+    failing_sync(here, call, number, tally)
 
 
 @EIO
@@ -146,8 +146,8 @@ def test_an_fsync_that_fails(here, call, number, trials):
 @pytest.mark.parametrize(
     ("call", "number"), [*(("fsync", n) for n in range(1, 60, 2)), *(("fdatasync", n) for n in range(1, 8))]
 )
-def test_every_fsync_that_fails(here, call, number, trials):
-    failing_sync(here, call, number, trials)
+def test_every_fsync_that_fails(here, call, number, tally):
+    failing_sync(here, call, number, tally)
 
 
 # --- directories
@@ -444,13 +444,17 @@ PLACES = [
 ]
 
 
+def fail_in_third(here):
+    here.write(hooks__toml=HOOKS_FILE, hooks__py=HOOKS)
+    assert here.call("run", "hooks.toml", FAIL_AT="3").returncode == 1
+
+
 @pytest.mark.fault("an exception in any hook of a checkpoint and of a resume")
 @pytest.mark.parametrize("error", ["ValueError", "KeyboardInterrupt"])
 @pytest.mark.parametrize("at", [*PLACES, "state_dict work"])
-def test_an_exception_in_a_hook(at, error, here):
+def test_an_exception_in_a_hook(at, error, server, keep_copy):
     """Everyone is cleaned up once, in reverse; the error comes out with its place; and the run can still go on."""
-    here.write(hooks__toml=HOOKS_FILE, hooks__py=HOOKS)
-    assert here.call("run", "hooks.toml", FAIL_AT="3").returncode == 1
+    here = Place(server, keep_copy("failed in its third step", lambda path: fail_in_third(Place(server, path)))[0])
     done = here.call("resume", RAISES=at, ERROR=error)
     assert done.returncode == (1 if error == "ValueError" else 130), done.stderr
     cleaned = [line for line in done.stdout.splitlines() if line.startswith("cleanup")]

@@ -26,7 +26,7 @@ PLANS = [
 SLOWLY = STEPS.replace("self.controller.tick()", "time.sleep(0.01)\n            self.controller.tick()")
 
 
-def stopped_at_random(place, rng, trials):
+def stopped_at_random(place, rng, tally):
     """Starts a run, sends signals at a random moment, and lets it go on until it is done."""
     place.write(steps__toml=TOML, steps__py=SLOWLY)
     for attempt in range(6):
@@ -38,7 +38,7 @@ def stopped_at_random(place, rng, trials):
             time.sleep(rng.choice((0, 0, 0.005, 0.03)))
         began = time.monotonic()
         code = child.wait(40)
-        trials(1 if plan else 0, worst=time.monotonic() - began if plan else 0)
+        tally(1 if plan else 0, worst=time.monotonic() - began if plan else 0)
         allowed = {0} | {CODES[number] for number in plan} | {-number for number in plan}
         assert code in allowed, f"{plan}: {code}\n{child.stderr}"
         if (
@@ -64,19 +64,19 @@ SIGNALS = pytest.mark.fault("signals at any moment (one to three Ctrl-C, SIGTERM
 
 
 @SIGNALS
-def test_signals_at_any_moment(here, trials):
+def test_signals_at_any_moment(here, tally):
     rng = random.Random(1)
     for number in range(5):
         here.path.joinpath(str(number)).mkdir()
-        stopped_at_random(type(here)(here.server, here.path / str(number)), rng, trials)
+        stopped_at_random(type(here)(here.server, here.path / str(number)), rng, tally)
 
 
 @SIGNALS
 @pytest.mark.torture
 @TORTURE
 @pytest.mark.parametrize("number", range(60))
-def test_signals_at_any_moment_often(here, number, trials):
-    stopped_at_random(here, random.Random(number), trials)
+def test_signals_at_any_moment_often(here, number, tally):
+    stopped_at_random(here, random.Random(number), tally)
 
 
 # --- at a terminal
