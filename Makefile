@@ -30,7 +30,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2
 
 torture: $(READY)
-	RIDGEPOLE_TORTURE=1 $(BIN)/python -m pytest -m torture --timeout 3600
+	RIDGEPOLE_TORTURE=1 PYTHONPATH=tests $(BIN)/python -m pytest -n 2 -p fault_table -m 'torture or fault' --timeout 3600
 
 bench: $(READY)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

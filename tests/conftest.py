@@ -52,7 +52,7 @@ def ridgepole(tmp_path):
 
 
 @pytest.fixture
-def trials(record_property):
+def tally(record_property):
     """Counts the trials of a test that is marked `fault`; `fault_table.py` adds them up. Without it a test is one."""
     total = {"trials": 0, "kills": 0, "torn": 0, "worst": 0.0}
 

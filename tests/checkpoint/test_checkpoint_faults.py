@@ -39,8 +39,10 @@ STRIDES = [3, pytest.param(1, marks=[pytest.mark.torture, TORTURE])]
 
 
 @pytest.mark.parametrize("stride", STRIDES)
-def test_a_kill_at_any_call_leaves_a_usable_checkpoint(tmp_path, stride):
+@pytest.mark.fault("kill at every system call of a save: a usable checkpoint is left")
+def test_a_kill_at_any_call_leaves_a_usable_checkpoint(tmp_path, stride, tally):
     counts, *trials = harmed(tmp_path, "kill", stride)
+    tally(len(trials), kills=len(trials))
     assert counts["fsync"] >= 7
     assert counts["rename"] >= 3
     assert len(trials) == len(range(0, sum(counts.values()), stride))
@@ -50,8 +52,10 @@ def test_a_kill_at_any_call_leaves_a_usable_checkpoint(tmp_path, stride):
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("name", ["EIO", "ENOSPC", "EROFS"])
-def test_an_error_of_any_call_is_a_typed_one(tmp_path, name, stride):
+@pytest.mark.fault("EIO, ENOSPC and EROFS at every system call of a save: a typed error")
+def test_an_error_of_any_call_is_a_typed_one(tmp_path, name, stride, tally):
     counts, *trials = harmed(tmp_path, name, stride)
+    tally(len(trials))
     assert len(trials) > sum(counts.values()) / stride / 2
     refused = [said for _, _, _, said in trials if said[0] == "refused"]
     assert len(refused) >= 10 / stride
@@ -109,6 +113,7 @@ print("saved", store.load().state["step"])
 """
 
 
+@pytest.mark.fault("disk full or read-only during a save: the one before is untouched")
 def test_a_file_that_may_not_grow(tmp_path):
     done = run("-c", LIMIT, tmp_path / "c")
     assert done.returncode == 0, done.stderr
@@ -150,6 +155,7 @@ except CheckpointError as error:
 """
 
 
+@pytest.mark.fault("disk full or read-only during a save: the one before is untouched")
 def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path):
     """On a filesystem of 400 KiB of its own, which only this test sees."""
     (tmp_path / "full.py").write_text(FULL)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from ridgepole.config import Document, from_text, parse_override, read
 from ridgepole.errors import ConfigError
 
+pytestmark = pytest.mark.fault("bad TOML: only ConfigError, quickly")
+
 T = TypeVar("T")
 
 

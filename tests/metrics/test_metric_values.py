@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from ridgepole.metrics.values import MAX_INLINE, flatten, plain_value
 
+pytestmark = pytest.mark.fault("NaN, Inf, huge ints, bytes, cycles, depth: strict JSON or a typed refusal")
+
 
 def flat(metrics):
     out = {}

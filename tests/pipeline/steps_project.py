@@ -4,7 +4,7 @@ import signal
 
 from ridgepole.checkpoint import CheckpointStore
 from ridgepole.metrics import load_metrics
-from ridgepole.rundir import read_run
+from ridgepole.rundir import OWNER, read_run
 
 TOML = """
 [pipeline]
@@ -126,8 +126,9 @@ def store(run):
 
 
 def content(run):
-    """Every byte in a run directory."""
-    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    """Every byte in a run directory; but not who held its lock last."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != OWNER]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
 def values(run):

@@ -7,6 +7,8 @@ import pytest
 from ridgepole import Permanence, Pipeline, PipelineProcess
 from ridgepole.rundir import list_runs
 
+pytestmark = pytest.mark.fault("an exception in every phase of every permanence: one cleanup each, in reverse")
+
 PHASES = [
     "constructor",
     "initialize",

@@ -266,13 +266,13 @@ def trial(digits, wanted, took, rng):
     return hit
 
 
-def check(server, alone, path, workers, number, trials, *, fresh=False):
+def check(server, alone, path, workers, number, tally, *, fresh=False):
     wanted, took = alone(workers)
     digits = Digits(server, path, workers, fresh=fresh)
     began = time.monotonic()
     try:
         hit = trial(digits, wanted, took, random.Random(f"{workers} {number}"))
-        trials(
+        tally(
             hit.count("too late") < len(hit),
             kills=sum(moment != "too late" for moment in hit),
             worst=time.monotonic() - began,
@@ -292,7 +292,7 @@ def children_in(path):
 
 
 @pytest.mark.fault("digits killed at any moment and resumed: bit-equal to the run left alone")
-def test_killed_and_resumed_ends_bit_equal(torch_server, alone, tmp_path, trials):
+def test_killed_and_resumed_ends_bit_equal(torch_server, alone, tmp_path, tally):
     """One test, so that one process imports torch; `make torture` has one for each trial."""
     wanted, _ = alone(0)
     assert_frame_equal(alone(2)[0]["metrics"], wanted["metrics"])
@@ -303,7 +303,7 @@ def test_killed_and_resumed_ends_bit_equal(torch_server, alone, tmp_path, trials
     for workers, number in itertools.product((0, 2), range(3)):
         path = tmp_path / f"{workers}-{number}"
         path.mkdir()
-        check(torch_server, alone, path, workers, number, trials)
+        check(torch_server, alone, path, workers, number, tally)
 
 
 @pytest.mark.torture
@@ -312,5 +312,5 @@ def test_killed_and_resumed_ends_bit_equal(torch_server, alone, tmp_path, trials
 @pytest.mark.fault("digits killed at any moment and resumed: bit-equal to the run left alone")
 @pytest.mark.parametrize("number", range(3, 23))
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_resumed_twenty_times(torch_server, alone, workers, number, tmp_path, trials):
-    check(torch_server, alone, tmp_path, workers, number, trials, fresh=number % 4 == 0)
+def test_killed_and_resumed_twenty_times(torch_server, alone, workers, number, tmp_path, tally):
+    check(torch_server, alone, tmp_path, workers, number, tally, fresh=number % 4 == 0)

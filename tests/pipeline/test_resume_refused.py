@@ -279,6 +279,16 @@ def test_a_run_that_is_finished(killed, place):
     assert refused(done, killed, before, f"run {killed.name} has finished", "start a new one with ridgepole run")
 
 
+@pytest.mark.parametrize("missing", ["run.json", "config.resolved.json", "provenance.json"])
+def test_a_run_that_had_not_begun(missing, killed, place):
+    """Without what it wrote at its start nobody knows what it was to do: values given with -s would be lost."""
+    (killed / missing).unlink()
+    before = content(killed)
+    assert refused(place.call("resume", killed.name), killed, before, "stopped before it had begun", "ridgepole run")
+    assert place.call("run", "steps.toml", "--resume").returncode == 0, "a new one"
+    assert content(killed) == before
+
+
 def test_a_run_that_is_nowhere_or_not_the_only_one(killed, place):
     before = content(killed)
     assert refused(place.call("resume", "nosuch"), killed, before, "no run 'nosuch'", killed.name)

@@ -16,6 +16,8 @@ PACKAGE = """
 import os, signal, sys, threading, time
 from ridgepole import Permanence, PipelineProcess, process
 
+pytestmark = pytest.mark.fault("SIGTERM, SIGINT, two and three Ctrl-C, SIGHUP, SIGUSR1: as the table of stopping says")
+
 
 def say(text):
     os.write(1, f"{text}\\n".encode())

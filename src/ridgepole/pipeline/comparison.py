@@ -27,13 +27,20 @@ def unfinished(path: Path) -> RunInfo:
         path: The run directory.
 
     Raises:
-        RunDirError: If it is no run, or has finished.
+        RunDirError: If it is no run, has finished, or had not begun.
     """
     run = rundir.read_run(path)
     if run.status in _OVER:
         word = run.status.replace("_", " ")
         raise RunDirError(f"run {run.id} has {word}: there is nothing to resume; start a new one with ridgepole run")
+    if not has_begun(run):
+        raise RunDirError(f"run {run.id} was stopped before it had begun: start a new one with ridgepole run")
     return run
+
+
+def has_begun(run: RunInfo) -> bool:
+    """Whether all that a run writes of itself before it begins is there: without it nobody knows what it was to do."""
+    return bool(run.fields and run.json(rundir.RESOLVED) and run.json(rundir.PROVENANCE))
 
 
 def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) -> None:
@@ -57,7 +64,7 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
         if not any(_below(known, (key,)) for known in keys)
     ]
     changed = [key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, free)]
-    if changed and stored:
+    if changed:
         lines = [f"{key}: {_shown(stored.get(key, _MISSING))} -> {_shown(now.get(key, _MISSING))}" for key in changed]
         hint = f"change it back, or accept it with --allow-change {changed[0]}"
         problems.append(Problem(f"the pipeline is not what run {run.id} was", hint=hint, detail="\n".join(lines)))

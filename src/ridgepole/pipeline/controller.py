@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole.errors import (
     CheckpointError,
+    LogWriteError,
     PermanenceNotFoundError,
     ValidationFailed,
     add_note_once,
@@ -156,12 +157,16 @@ class Controller:
             Exception: What a permanence's `checkpoint` or `state_dict` raised, with a note of which.
             StateError: If a state holds what can't be stored; it names the path.
         """
-        for part in self._plan.permanences:
-            permanence = self._owned.get(part.name)
-            if permanence is not None:
-                self._call(part, "checkpoint", permanence.checkpoint)
-        if self._checkpoints is not None:
-            self._save(self._checkpoints, kind)
+        try:
+            for part in self._plan.permanences:
+                permanence = self._owned.get(part.name)
+                if permanence is not None:
+                    self._call(part, "checkpoint", permanence.checkpoint)
+        except LogWriteError as error:  # what was logged may not be on the disk, and a checkpoint would promise that
+            self.say("warning", f"no checkpoint was taken: {error}")
+        else:
+            if self._checkpoints is not None:
+                self._save(self._checkpoints, kind)
         self.ticks.schedule()
 
     @property

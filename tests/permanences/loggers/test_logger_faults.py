@@ -28,6 +28,7 @@ def run_script(script, *arguments):
     )
 
 
+@pytest.mark.fault("disk full while logging: a typed error, the step unchanged, no line glued on")
 def test_a_device_that_is_full(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with BasicLogger(tmp_path) as logger:
@@ -63,6 +64,7 @@ logger.cleanup()
 """
 
 
+@pytest.mark.fault("disk full while logging: a typed error, the step unchanged, no line glued on")
 def test_a_short_write_is_taken_back_and_the_next_line_not_glued_on(tmp_path):
     done = run_script(LIMIT, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -78,6 +80,7 @@ def test_a_short_write_is_taken_back_and_the_next_line_not_glued_on(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["file", "below a file"])
+@pytest.mark.fault("a file in the place of a directory, found before training")
 def test_a_file_in_the_place_of_the_directory(tmp_path, place):
     (tmp_path / "file").write_text("x")
     logger = BasicLogger(tmp_path / "file" if place == "file" else tmp_path / "file" / "logs")
@@ -86,6 +89,7 @@ def test_a_file_in_the_place_of_the_directory(tmp_path, place):
     logger.cleanup()
 
 
+@pytest.mark.fault("a file in the place of a directory, found before training")
 def test_validate_finds_a_directory_that_went_away(tmp_path):
     logger = BasicLogger(tmp_path / "logs")
     logger.initialize()
@@ -146,6 +150,7 @@ def test_no_descriptors_left(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.fault("EIO on a sync while logging: never called durable")
 def test_a_failing_fsync_is_never_called_durable(tmp_path):
     script = (
         "import sys; from ridgepole.permanences import BasicLogger; from ridgepole.errors import LogWriteError\n"
@@ -162,6 +167,7 @@ def test_a_failing_fsync_is_never_called_durable(tmp_path):
     assert done.stdout.strip() == f"refused {errno.EIO}", done.stderr
 
 
+@pytest.mark.fault("EIO on a sync while logging: never called durable")
 def test_a_periodic_sync_that_failed_is_said_at_the_next_flush(tmp_path, monkeypatch):
     from ridgepole.permanences.loggers import journal as module
 
@@ -212,6 +218,7 @@ def test_ctrl_c_between_records_breaks_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=[pytest.mark.torture, TORTURE])])
+@pytest.mark.fault("10^6 names of metrics: linear time")
 def test_many_names_cost_no_more_each(count, tmp_path):
     """Linear time: the last names cost about what the first ones did (a wide ratio), and all are read back."""
     part = count // 10

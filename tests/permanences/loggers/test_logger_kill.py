@@ -11,6 +11,8 @@ import pytest
 from ridgepole.metrics import load_metrics
 from ridgepole.permanences import BasicLogger
 
+pytestmark = pytest.mark.fault("kill -9 while logging: no acknowledged record is lost")
+
 SHAPES = {
     "line of 200 bytes": lambda i: {"i": i, "pad": "x" * 120},
     "line of 4 KB": lambda i: {"i": i, "pad": "x" * 4000},
@@ -65,10 +67,11 @@ def killed_run(directory, shape, delay, first):
     return [number for (number,) in struct.iter_unpack("q", acknowledged[: whole * 8])]
 
 
-def check(directory, shape, times):
+def check(directory, shape, times, tally):
     rng = random.Random(repr(shape))
     wanted = []
     for run in range(times):
+        began = time.monotonic()
         wanted += killed_run(directory, shape, rng.uniform(0.0, 0.03), run * 10**6)
         before = load_metrics(directory)
         got = set(before.frame.filter(before.frame["name"] == "i")["value"].to_list())
@@ -76,6 +79,7 @@ def check(directory, shape, times):
         assert not lost, f"{len(lost)} acknowledged records were lost, the first is {lost[0]}"
         assert before.bad == 0
         assert before.torn <= 1
+        tally(kills=1, torn=before.torn, worst=time.monotonic() - began)
     with BasicLogger(directory) as logger:
         logger.log_metrics({"after": 1})
     after = load_metrics(directory)
@@ -85,8 +89,8 @@ def check(directory, shape, times):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kill_nine(tmp_path, shape):
-    check(tmp_path / "logs", shape, times=4)
+def test_kill_nine(tmp_path, shape, tally):
+    check(tmp_path / "logs", shape, 4, tally)
 
 
 @pytest.mark.torture
@@ -94,5 +98,5 @@ def test_kill_nine(tmp_path, shape):
 @pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("part", range(10))
-def test_kill_nine_two_hundred_times(tmp_path, shape, part):
-    check(tmp_path / "logs", shape, times=20)
+def test_kill_nine_two_hundred_times(tmp_path, shape, part, tally):
+    check(tmp_path / "logs", shape, 20, tally)

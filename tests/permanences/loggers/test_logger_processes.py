@@ -13,6 +13,8 @@ from ridgepole.errors import RunDirError
 from ridgepole.metrics import load_metrics, read_metrics
 from ridgepole.permanences import BasicLogger
 
+pytestmark = pytest.mark.fault("threads, fork and spawn: exact counts, no number twice")
+
 
 def in_child(work):
     """Runs something in a forked child and returns its exit code."""

@@ -296,6 +296,8 @@ import os, signal, sys, time
 from matplotlib.figure import Figure
 from ridgepole.permanences import BasicLogger
 from ridgepole.permanences.loggers.figures import pending
+
+pytestmark = pytest.mark.fault("no display, a figure that cannot be drawn")
 pending.START_AFTER_S = 0.0
 logger = BasicLogger(sys.argv[1])
 logger.log_figure("first", Figure(figsize=(1, 1)))

@@ -127,6 +127,8 @@ def script(tmp_path, ending):
     code = f"""
 import os, sys, time
 from ridgepole.permanences import WandBLogger
+
+pytestmark = pytest.mark.fault("W&B dead, hanging or failing: the run goes on")
 logger = WandBLogger()
 for i in range(50):
     logger.log_metrics({{"a": i}})

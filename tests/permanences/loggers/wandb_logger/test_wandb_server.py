@@ -8,6 +8,8 @@ import pytest
 from ridgepole.errors import TrackerError
 from ridgepole.permanences import WandBLogger
 
+pytestmark = pytest.mark.fault("W&B dead, hanging or failing: the run goes on")
+
 
 class Hasty(WandBLogger):
     """With less patience than 30 s, so that the tests need not have it either."""
