@@ -16,7 +16,7 @@ from ridgepole.errors import (
     add_note_once,
     did_you_mean,
 )
-from ridgepole.permanence import Permanence, construct, global_rank
+from ridgepole.permanence import Permanence, construct
 from ridgepole.pipeline.checkpoints import Checkpoints, Resumption, Scores, states_of
 from ridgepole.pipeline.due import DueTicks, Kind
 from ridgepole.pipeline.injection import EMPTY
@@ -27,6 +27,7 @@ from ridgepole.pipeline.signals import SignalGuard
 
 if TYPE_CHECKING:
     from ridgepole.permanences.loggers.group import LoggerGroup
+    from ridgepole.pipeline.ranks.team import Team
 
 _MISSING: Any = object()
 
@@ -48,6 +49,8 @@ class Controller:
         resumption: Where this attempt goes on; None for a fresh run.
         ticks: What counts the step boundaries and does what is due at them.
         failed: Whether the run has failed or was interrupted; known when the clean-up begins.
+        rank: The rank of this process in a distributed run; 0 where there is one process.
+        world_size: Number of ranks.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Controller:
         seed: int,
         guard: SignalGuard,
         resumption: Resumption | None = None,
+        team: Team | None = None,
     ) -> None:
         self.run_dir = run_dir
         self.config = config
@@ -68,21 +72,17 @@ class Controller:
         self.running: Running | None = None
         self.resumption = resumption
         self.failed = False
+        self._questions = 0
         self._plan = plan
         self._guard = guard
         self._owned: dict[str, Permanence] = {}
         self._group: LoggerGroup | None = None
-        self._rank = global_rank()
+        self._team = team
+        self.rank = 0 if team is None else team.rank
+        self.world_size = 1 if team is None else team.size
         self._scores = Scores(plan, self._latest)
-        self._checkpoints = Checkpoints(plan, run_dir, config, self.attempt) if self._stores() else None
-        self.ticks = DueTicks(
-            plan.policy,
-            guard,
-            self.checkpoint,
-            self._scores.look,
-            lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
-            partial(self._say, "warning"),
-        )
+        self._checkpoints = self._storage() if plan.policy.enabled else None
+        self.ticks = self._counter()
 
     @property
     def run_id(self) -> str:
@@ -162,15 +162,56 @@ class Controller:
             self._save(self._checkpoints, kind)
         self.ticks.schedule()
 
-    def _stores(self) -> bool:
-        return self._plan.policy.enabled and not self._rank
+    def decide(self, ask: Callable[[], Any]) -> Any:
+        """Asks a question whose answer has to be the same on all ranks: rank 0 asks, and tells the others.
+
+        Args:
+            ask: Gives the answer, plain JSON.
+        """
+        if self._team is None:
+            return ask()
+        self._questions += 1
+        return self._team.share(f"answer {self._questions}", None if self.rank else ask())
+
+    def report(self, error: BaseException) -> None:
+        """Lets the other ranks know that this one fails, before anything else is done about it."""
+        if self._team is not None:
+            self._team.report(error)
+
+    def _counter(self) -> DueTicks:
+        needed = (
+            self._plan.policy,
+            self._guard,
+            self.checkpoint,
+            self._scores.look,
+            lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
+            partial(self._say, "warning"),
+        )
+        if self._team is None:
+            return DueTicks(*needed)
+        from ridgepole.pipeline.ranks.ticks import RankTicks
+
+        return RankTicks(self._team, *needed)
+
+    def _storage(self) -> Checkpoints:
+        if self._team is None:
+            return Checkpoints(self._plan, self.run_dir, self.config, self.attempt)
+        from ridgepole.pipeline.ranks.checkpoints import RankCheckpoints
+
+        return RankCheckpoints(self._team, self._plan, self.run_dir, self.config, self.attempt)
+
+    def _stored(self) -> dict[str, Permanence]:
+        """The permanences whose state this rank stores: all on rank 0, elsewhere those that differ by rank."""
+        if not self.rank:
+            return self._owned
+        return {name: held for name, held in self._owned.items() if held.state_ranks == "all"}
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
         parts = {part.name: part for part in self._plan.permanences}
         try:
             saved = checkpoints.save(
                 kind,
-                states_of(self._owned, lambda name, hook: self._call(parts[name], "state_dict", hook)),
+                states_of(self._stored(), lambda name, hook: self._call(parts[name], "state_dict", hook)),
                 self.running,
                 self.outcomes,
                 self.position,
@@ -180,7 +221,7 @@ class Controller:
         except CheckpointError as error:
             self._say("warning", f"no checkpoint was taken: {error}")
             return
-        for problem in saved.problems:
+        for problem in saved.problems if saved is not None else ():
             self._say("warning", problem)
 
     def _say(self, level: Literal["info", "warning"], message: str) -> None:
@@ -229,6 +270,8 @@ class Controller:
         from ridgepole.permanences.loggers.base import BaseLoggerManager
 
         for part in present:
+            if self.rank and part.ranks == "zero":
+                continue  # what stands in for it has no state
             permanence = self._owned[part.name]
             state = resumption.permanences.get(part.name)
             if state is None and isinstance(permanence, BaseLoggerManager):
@@ -292,7 +335,7 @@ class Controller:
         return None if target is None else self._owned.get(target)
 
     def _make(self, part: Part) -> Any:
-        if self._rank and part.ranks == "zero":
+        if self.rank and part.ranks == "zero":
             return _stand_in(part)
         positional, named = self.arguments_of(part)
         return construct(part.target, *positional, **named)

@@ -103,6 +103,8 @@ class Executor:
             try:
                 return self._once(part, resumption)
             except Exception as error:
+                if self.controller.world_size > 1:
+                    raise  # the other ranks are in the middle of it; the launcher starts all of them again
                 if retries is None or left < 1 or not {base.__name__ for base in type(error).__mro__} & set(retries.on):
                     raise
                 left -= 1
@@ -127,7 +129,7 @@ class Executor:
             process = self._construct(part)
         if not part.force and resumption is None:
             with self.guard.user_code():
-                skipped = process.skip()
+                skipped: bool | str = self.controller.decide(process.skip)
             if skipped:
                 return skipped
         self._begin(process, resumption)
@@ -140,6 +142,7 @@ class Executor:
                         for _ in result:
                             self.controller.tick()
         except Exception as error:
+            self.controller.report(error)
             if self.plan.policy.on_error:
                 self._checkpoint_after(error)
             raise

@@ -29,10 +29,14 @@ class Record:
         directory: The run directory.
         seed: The seed in use.
         resumption: Where this attempt goes on; None for a fresh run.
+        writes: Whether this process writes it: rank 0 of a distributed run does.
     """
 
-    def __init__(self, plan: Plan, directory: RunDir, seed: int, resumption: Resumption | None) -> None:
+    def __init__(
+        self, plan: Plan, directory: RunDir, seed: int, resumption: Resumption | None, *, writes: bool = True
+    ) -> None:
         self.plan, self.directory = plan, directory
+        self.writes = writes
         self.resumption = resumption
         attempt = 1 if resumption is None else resumption.attempt
         before = {} if resumption is None else rundir.read_run(directory.path).fields
@@ -61,6 +65,8 @@ class Record:
         Raises:
             RunDirError: If it can't be written.
         """
+        if not self.writes:
+            return
         try:
             self._start(config)
         except OSError as error:
@@ -102,6 +108,8 @@ class Record:
         Raises:
             OSError: If it can't be written.
         """
+        if not self.writes:
+            return
         self.fields |= {
             "status": status,
             "ended": time.time(),
