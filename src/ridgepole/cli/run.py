@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridgepole.cli.faults import exit_code, explain, show_problems
 from ridgepole.cli.output import complain, near, number, paint, say, seconds
+from ridgepole.errors import RankError
 from ridgepole.launch import global_rank
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
@@ -64,11 +65,16 @@ def conduct(plan: Plan, begin: Callable[[Callable[[Path], None]], RunResult], *,
     except BaseException as error:
         if not made:
             raise
+        if global_rank():
+            # Rank 0 says what happened on other ranks; rank 1 does where it was rank 0.
+            if not isinstance(error, RankError) or (error.rank == 0 and global_rank() == 1):
+                explain(error, debug=debug, in_a_run=True, secrets=plan.secrets)
+            return exit_code(error, in_a_run=True)
         explain(error, debug=debug, in_a_run=True, secrets=plan.secrets)
         run = read_run(made[0]) if made[0].is_dir() else None
         word = run.status.replace("_", " ") if run is not None else "failed"
         complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(made[0])}")
-        if run is not None and run.status in ("failed", "interrupted") and plan.file is not None and not global_rank():
+        if run is not None and run.status in ("failed", "interrupted") and plan.file is not None:
             complain(f"go on with: ridgepole resume {shlex.quote(near(made[0]))}")
         return exit_code(error, in_a_run=True)
     if global_rank():

@@ -10,6 +10,7 @@ from typing import Any
 
 from ridgepole.errors import RankError, add_note_once, text_of
 from ridgepole.pipeline.ranks.cause import LOST, Cause, RankStop, cause_of
+from ridgepole.pipeline.ranks.elastic import tell_torchrun
 from ridgepole.pipeline.ranks.hub import Hub
 from ridgepole.pipeline.ranks.rescue import Rescue
 from ridgepole.pipeline.ranks.wire import Link, Message
@@ -174,13 +175,14 @@ class Team:
             self.news.wait_for(lambda: self._cause is not None, VERDICT_SECONDS)
             cause = self._cause
         if cause is None or cause.rank == self.rank:
+            if cause is not None and not cause.signal:
+                tell_torchrun(error)
             return error
         first = cause.error()
         if isinstance(error, RankStop):
             return first
         if not cause.signal:
             add_note_once(first, f"rank {self.rank} then had {type(error).__name__}: {text_of(error)}")
-            first.__cause__ = error
         return first
 
     def leave(self, errors: list[BaseException], in_cleanup: list[BaseException]) -> list[BaseException]:

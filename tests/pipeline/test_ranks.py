@@ -1,0 +1,716 @@
+"""Several ranks, one run: processes of their own, launched by hand where torch has no part in it, else by torchrun."""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ridgepole import Pipeline, RankError, StopRequested, read_metrics
+from ridgepole.checkpoint import CheckpointStore
+from ridgepole.launch import launched
+from ridgepole.rundir import list_runs
+
+PACKAGE = """
+import os, random, signal, sys, time
+from ridgepole import Permanence, PipelineProcess, process, track
+from ridgepole.permanences import BaseLoggerManager
+
+RANK = int(os.environ["RANK"])
+
+
+def say(text):
+    os.write(1, f"[{RANK}] {text}\\n".encode())
+
+
+def here(name):
+    return f"{RANK}" in os.environ.get(name, "").split(",")
+
+
+class Held(Permanence):
+    def __init__(self):
+        self.fails("construct")
+
+    def initialize(self):
+        self.fails("initialize")
+
+    def validate(self):
+        self.fails("validate")
+
+    def fails(self, phase):
+        if os.environ.get("FAILS") == f"{RANK}:{phase}":
+            raise ValueError(f"no {phase} here")
+
+    def checkpoint(self):
+        say("checkpoint")
+
+    def cleanup(self):
+        say("cleanup")
+        if here("BAD_CLEANUP"):
+            raise OSError("not clean")
+
+
+class Shared(Permanence):
+    def __init__(self):
+        self.value = RANK
+
+    def state_dict(self):
+        say("shared stored")
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+    def cleanup(self):
+        pass
+
+
+class Own(Shared):
+    state_ranks = "all"
+
+    def state_dict(self):
+        return {"value": self.value}
+
+
+class Train(PipelineProcess):
+    def __init__(self, held: Held, shared: Shared, own: Own, logger: BaseLoggerManager, steps: int = 10, pause: float = 0):
+        self.held, self.shared, self.own, self.logger = held, shared, own, logger
+        self.steps, self.pause, self.done = steps, pause, 0
+
+    def state_dict(self):
+        return {"done": self.done, "rank": RANK}
+
+    def load_state_dict(self, state):
+        assert state["rank"] == RANK, "the state of another rank"
+        self.done = state["done"]
+
+    def skip(self):
+        say("asked to skip")
+        return os.environ.get("SKIPS") == f"{RANK}" and "there already"
+
+    def execute(self):
+        c = self.controller
+        say(f"seed {c.seed} run {c.run_dir.name} attempt {c.attempt} rank {c.rank} of {c.world_size}")
+        say(f"shared {self.shared.value} own {self.own.value}")
+        self.held.fails("execute")
+        for step in track(range(self.done, self.steps), "train", tick=True):
+            self.own.value += random.random() * (RANK + 1)
+            self.logger.log_metrics({"loss": step})
+            say(f"step {step}")
+            if os.environ.get("KILL") == f"{RANK}:{step}" and c.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if os.environ.get("SIGNAL", "").startswith(f"{RANK}:{step}:") and c.attempt == 1:
+                os.kill(os.getpid(), int(os.environ["SIGNAL"].split(":")[2]))
+            time.sleep(self.pause * (1 + RANK))  # the ranks drift apart
+            self.done = step + 1
+        say(f"own {self.own.value} random {random.random()}")
+
+
+@process
+def stuck(held: Held):
+    import threading
+
+    if RANK == 0:
+        raise ValueError("gone")
+    say("waiting")
+    threading.Lock().acquire() if here("SOFT") else C_SLEEP()
+
+
+def C_SLEEP():
+    import ctypes
+
+    # A call that signals do not end, as a collective is: it restarts its sleep for as long as it is to last.
+    libc = ctypes.CDLL(None)
+    while not here("NEVER"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+        libc.sleep(120)
+"""
+
+TABLE = """
+[pipeline]
+package = "ranked"
+progress = false
+{pipeline}
+[permanences]
+held = {{ type = "Held" }}
+shared = {{ type = "Shared" }}
+own = {{ type = "Own" }}
+[processes.train]
+type = "Train"
+{train}
+"""
+
+
+class Ranks:
+    """Some ranks of one launch, each a process of its own."""
+
+    def __init__(self, folder, size=2, arguments=("run", "ranked.toml"), names=("RANK", "WORLD_SIZE"), **environment):
+        self.folder = folder
+        free = socket.create_server(("localhost", 0))
+        port = free.getsockname()[1]
+        free.close()
+        common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RIDGEPOLE_JOIN_SECONDS": "30"} | environment
+        self.children = [
+            subprocess.Popen(
+                [sys.executable, "-m", "ridgepole", *arguments],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=os.environ | common | {"RANK": str(rank), names[0]: str(rank), names[1]: str(size)},
+            )
+            for rank in range(size)
+        ]
+        self.lines = [[] for _ in self.children]
+        self._threads = [threading.Thread(target=self._read, args=(rank,), daemon=True) for rank in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, rank):
+        for line in self.children[rank].stdout:
+            self.lines[rank].append(line.rstrip().removeprefix(f"[{rank}] "))
+
+    def until(self, rank, wanted, seconds=40):
+        end = time.monotonic() + seconds
+        while not any(wanted in line for line in self.lines[rank]):
+            assert time.monotonic() < end, f"{wanted!r} never came from rank {rank}: {self.lines}"
+            time.sleep(0.01)
+        return self
+
+    def end(self, seconds=60):
+        """The exit codes."""
+        for child in self.children:
+            child.wait(seconds)
+        for thread in self._threads:
+            thread.join(10)
+        return [child.returncode for child in self.children]
+
+    def stop(self):
+        for child in self.children:
+            child.kill()
+            child.wait(10)
+        for thread in self._threads:
+            thread.join(10)
+        for child in self.children:
+            child.stdout.close()
+
+    def found(self, rank, text):
+        return [line for line in self.lines[rank] if text in line]
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def make(size=2, pipeline="", train="", **keywords):
+        (tmp_path / "ranked").mkdir(exist_ok=True)
+        (tmp_path / "ranked" / "__init__.py").write_text(PACKAGE)
+        (tmp_path / "ranked.toml").write_text(TABLE.format(pipeline=pipeline, train=train))
+        started.append(Ranks(tmp_path, size, **keywords))
+        return started[-1]
+
+    yield make
+    for ranks in started:
+        ranks.stop()
+
+
+def the_run(folder):
+    (run,) = list_runs(folder / "runs")
+    return run
+
+
+def losses(run):
+    metrics = read_metrics(run.path)
+    return metrics.filter(metrics["name"] == "loss")["value"].to_list()
+
+
+# --- meeting
+
+
+def test_one_run_one_seed(start, tmp_path):
+    ranks = start(3)
+    assert ranks.end() == [0, 0, 0], ranks.lines
+    run = the_run(tmp_path)
+    seeds = [ranks.found(rank, "seed")[0].split(" rank ")[0] for rank in range(3)]
+    assert len(set(seeds)) == 1 and run.id in seeds[0], seeds
+    assert run.status == "finished"
+    assert f"seed {run.fields['seed']} " in seeds[0]
+    assert [ranks.found(rank, "attempt")[0].rpartition("rank ")[2] for rank in range(3)] == [
+        "0 of 3",
+        "1 of 3",
+        "2 of 3",
+    ]
+    assert len(losses(run)) == 10, "rank 0 alone logs"
+    assert not (tmp_path / "runs" / ".ranks").exists(), "what they met by is still there"
+    assert [len(ranks.found(rank, "finished in")) for rank in range(3)] == [1, 0, 0]
+    assert [ranks.lines[rank].count("shared stored") > 0 for rank in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "names", [("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")]
+)
+def test_other_launchers(names, monkeypatch):
+    monkeypatch.setenv(names[0], "1")
+    monkeypatch.setenv(names[1], "2")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    launch = launched()
+    assert (launch.rank, launch.size) == (1, 2)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    assert launched().key != launch.key
+    monkeypatch.delenv(names[1])
+    with pytest.raises(ValueError, match=f"this is rank 1 by {names[0]}, .* set {names[1]} too"):
+        launched()
+
+
+def test_a_batch_script_is_alone(monkeypatch):
+    """SLURM gives it a rank and the number of tasks, but no step runs that many."""
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert launched() is None
+
+
+def test_mpirun_in_a_slurm_job_counts_by_mpi(monkeypatch):
+    for name, value in {"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert launched().rank == 3
+
+
+def test_a_file_of_a_crashed_launch_is_passed_over(start, tmp_path, monkeypatch):
+    """It names a port where somebody else listens now, who says nothing, or nobody at all."""
+    silent = socket.create_server(("localhost", 0))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    stale = tmp_path / "runs" / ".ranks" / f"{launched().key}.json"
+    stale.parent.mkdir(parents=True)
+    port = silent.getsockname()[1]
+    stale.write_text(json.dumps({"token": "00" * 32, "host": socket.gethostname(), "port": port, "addresses": []}))
+    ranks = start(MASTER_PORT="1234")
+    with silent:
+        assert ranks.end() == [0, 0], ranks.lines
+    assert the_run(tmp_path).status == "finished"
+
+
+def test_two_launches_at_once(start, tmp_path):
+    both = [start(), start()]
+    assert [ranks.end() for ranks in both] == [[0, 0], [0, 0]], [ranks.lines for ranks in both]
+    assert len(list(list_runs(tmp_path / "runs"))) == 2
+
+
+@pytest.mark.parametrize(("alone", "missing"), [(0, "of 2 ranks 1 did not come"), (1, "rank 1 did not find rank 0")])
+def test_a_rank_that_never_comes(alone, missing, monkeypatch, tmp_path):
+    for name, value in {"RANK": str(alone), "WORLD_SIZE": "2", "RIDGEPOLE_JOIN_SECONDS": "0.5"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RankError, match=f"{missing} within 0.5 s"):
+        Pipeline("alone", progress=False).run(tmp_path)
+    assert not list(list_runs(tmp_path))
+
+
+def test_a_rank_that_dies_while_it_waits_does_not_keep_the_next_one_out(start, tmp_path):
+    ranks = start(RIDGEPOLE_JOIN_SECONDS="60", RIDGEPOLE_LAUNCH="one", MASTER_PORT="1")
+    assert ranks.end() == [0, 0]
+    first = Ranks(tmp_path, 1, RIDGEPOLE_LAUNCH="two", MASTER_PORT="1", WORLD_SIZE="2", names=("RANK", "UNUSED"))
+    file = tmp_path / "runs" / ".ranks"
+    end = time.monotonic() + 30
+    while not list(file.glob("*.json")) and time.monotonic() < end:
+        time.sleep(0.02)
+    first.children[0].kill()
+    first.stop()
+    assert list(file.glob("*.json")), "it leaves its file behind"
+    again = start(RIDGEPOLE_LAUNCH="two", MASTER_PORT="1")
+    assert again.end() == [0, 0], again.lines
+
+
+# --- failing
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("phase", ["construct", "initialize", "validate", "execute"])
+def test_a_failure_on_one_rank_stops_all(phase, rank, start, tmp_path):
+    ranks = start(train="params = { steps = 100000, pause = 0.01 }", FAILS=f"{rank}:{phase}")
+    assert ranks.end() == [1, 1], ranks.lines
+    run = the_run(tmp_path)
+    assert run.status == "failed"
+    failed = "ValueError" if rank == 0 else "RankError"
+    assert run.fields["error"]["type"] == failed
+    assert f"no {phase} here" in run.fields["error"]["message"]
+    assert rank == 0 or run.fields["error"]["message"].startswith("rank 1 failed: ValueError")
+    owed = [1, 1] if phase != "construct" else [int(rank != 0), int(rank != 1)]
+    assert [len(ranks.found(each, "cleanup")) for each in range(2)] == owed, ranks.lines
+    assert sum(len(ranks.found(each, "Traceback")) for each in range(2)) == 1, "told once, where it happened"
+
+
+def test_a_killed_rank_stops_all(start, tmp_path):
+    ranks = start(3, train="params = { steps = 100000, pause = 0.01 }", KILL="2:5")
+    assert ranks.end() == [1, 1, -9], ranks.lines
+    error = the_run(tmp_path).fields["error"]
+    assert error["message"] == "rank 2 ended without a word, as by kill -9, a crash or os._exit"
+    assert [len(ranks.found(rank, "cleanup")) for rank in range(3)] == [1, 1, 0]
+
+
+def test_rank_zero_killed(start, tmp_path):
+    ranks = start(train="params = { steps = 100000, pause = 0.01 }", KILL="0:5")
+    assert ranks.end() == [-9, 1], ranks.lines
+    assert ranks.found(1, "rank 0 ended without a word")
+    assert len(ranks.found(1, "cleanup")) == 1
+    assert the_run(tmp_path).status == "crashed"
+
+
+def test_a_clean_up_that_fails_elsewhere_fails_the_run(start, tmp_path):
+    ranks = start(BAD_CLEANUP="1")
+    assert ranks.end() == [1, 1], ranks.lines
+    run = the_run(tmp_path)
+    assert run.status == "finished_with_cleanup_errors"
+    assert run.fields["error"]["message"] == "the clean-up of rank 1: OSError: not clean"
+
+
+def test_rank_zero_answers_skip(start, tmp_path):
+    ranks = start(SKIPS="0")
+    assert ranks.end() == [0, 0], ranks.lines
+    assert [len(ranks.found(rank, "asked to skip")) for rank in range(2)] == [1, 0]
+    assert not ranks.found(1, "step"), "rank 1 ran what rank 0 skipped"
+
+
+@pytest.mark.parametrize("where", ["python", "c"])
+def test_a_rank_that_sits_in_a_call_gets_out(where, start, tmp_path):
+    ranks = start(
+        train='params = { steps = 1 }\n[processes.stuck]\ntype = "stuck"', SOFT="1" if where == "python" else ""
+    )
+    assert ranks.end() == [1, 1], ranks.lines
+    assert len(ranks.found(1, "cleanup")) == 1, ranks.lines
+    assert bool(ranks.found(1, "does not return; cleaned up beside it")) == (where == "c"), ranks.lines
+    assert "gone" in the_run(tmp_path).fields["error"]["message"]
+
+
+# --- stopping
+
+ENDLESS = "params = { steps = 100000, pause = 0.01 }"
+CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+@pytest.mark.parametrize("to", [[0], [1], [0, 1]], ids=["zero", "one", "all"])
+def test_all_stop_at_the_same_step(number, code, to, start, tmp_path):
+    ranks = start(train=ENDLESS)
+    ranks.until(0, "step 20").until(1, "step 20")
+    for rank in to:
+        ranks.children[rank].send_signal(number)
+    assert ranks.end() == [code, code], ranks.lines
+    ends = [ranks.found(rank, "step ")[-1] for rank in range(2)]
+    assert ends[0] == ends[1], ends
+    infos = CheckpointStore(the_run(tmp_path).path / "checkpoints").list()
+    assert [info.kind for info in infos] == ["boundary", "signal"]
+    assert f"step {infos[-1].step - 1}" == ends[0]
+    assert infos[-1].world_size == 2
+    assert [len(ranks.found(rank, "cleanup")) for rank in range(2)] == [1, 1]
+    assert the_run(tmp_path).status == "interrupted"
+
+
+def test_steps_without_a_pause_stop_together(start, tmp_path):
+    """Many thousand steps a second: no margin of steps would do, the ranks have to wait where they said they could."""
+    ranks = start(train="params = { steps = 10000000 }", pipeline="logger = false")
+    ranks.until(0, "step 3000").until(1, "step 3000")
+    ranks.children[1].send_signal(signal.SIGTERM)
+    assert ranks.end() == [143, 143]
+    ends = [ranks.found(rank, "step ")[-1] for rank in range(2)]
+    assert ends[0] == ends[1], ends
+
+
+def test_a_second_signal_stops_all_at_once(start, tmp_path):
+    """Rank 1 is far from its next step."""
+    ranks = start(train="params = { steps = 10, pause = 30 }", SIGNAL="")
+    ranks.until(0, "step 0").until(1, "step 0")
+    for _ in range(2):
+        ranks.children[1].send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert ranks.end() == [130, 130], ranks.lines
+    assert [len(ranks.found(rank, "cleanup")) for rank in range(2)] == [1, 1]
+
+
+# --- checkpoints and resuming
+
+
+def test_clock_and_best_are_agreed_on(start, tmp_path):
+    policy = "every_minutes = 0.005, after_process = false, keep_last = 50"
+    best = 'keep_best = { metric = "loss", mode = "max", k = 1 }'
+    ranks = start(pipeline=f"checkpoint = {{ {policy}, {best} }}", train="params = { steps = 60, pause = 0.02 }")
+    assert ranks.end() == [0, 0], ranks.lines
+    store = CheckpointStore(the_run(tmp_path).path / "checkpoints")
+    kinds = {info.kind for info in store.list()}
+    assert kinds <= {"time", "best"} and kinds, kinds
+    assert all(info.world_size == 2 for info in store.list())
+    stored = [[i for i, line in enumerate(ranks.lines[rank]) if line == "checkpoint"] for rank in range(2)]
+    after = [[ranks.lines[rank][i - 1] for i in indices] for rank, indices in enumerate(stored)]
+    assert after[0][1:] == [line for line in after[1]][1:] or len(after[0]) == len(after[1]), after
+    for info in store.list():
+        loaded = store.load(info.name, ranks=[1])
+        assert loaded.state["process"]["state"]["done"] == loaded.parts[1]["process"]["state"]["done"], info.name
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_and_resumed_is_as_if_left_alone(rank, start, tmp_path):
+    policy = "seed = 3\ncheckpoint = { every_steps = 4 }"
+    alone = start(pipeline=policy, train="params = { steps = 30 }")
+    assert alone.end() == [0, 0], alone.lines
+    killed = start(pipeline=policy, train="params = { steps = 30 }", KILL=f"{rank}:17")
+    assert killed.end()[rank] == -9
+    resumed = start(pipeline=policy, train="params = { steps = 30 }", arguments=("run", "ranked.toml", "--resume"))
+    assert resumed.end() == [0, 0], resumed.lines
+    for each in range(2):
+        assert resumed.found(each, "attempt 2"), resumed.lines
+        assert resumed.found(each, "step ")[0] == "step 16"
+        assert resumed.found(each, "random") == alone.found(each, "random")
+        assert resumed.found(each, "shared")[0].startswith("shared 0 "), "rank 0's state is given back to all"
+    second, first = list_runs(tmp_path / "runs")
+    assert losses(second) == losses(first) == [float(step) for step in range(30)]
+
+
+def test_another_number_of_ranks_is_refused(start, tmp_path):
+    ranks = start(train=ENDLESS)
+    ranks.until(1, "step 5").children[0].send_signal(signal.SIGTERM)
+    assert ranks.end() == [143, 143]
+    run = the_run(tmp_path)
+    more = start(3, train=ENDLESS, arguments=("resume", run.id))
+    assert more.end() == [1, 1, 1], more.lines
+    wanted = f"run {run.id} was stored by 2 ranks"
+    assert all(wanted in line and "can't go on with 3 ranks" in line for rank in range(3) for line in more.lines[rank])
+    with pytest.raises(OSError, match="was stored by 2 ranks .* can't go on with 1 rank"):
+        Pipeline.from_toml(tmp_path / "ranked.toml").resume(run.path)
+    assert the_run(tmp_path).fields["attempt"] == 1
+
+
+def test_a_run_that_has_finished_is_refused_on_all_ranks(start, tmp_path):
+    assert start().end() == [0, 0]
+    again = start(arguments=("resume", "latest"))
+    assert again.end() == [2, 1], again.lines
+    assert all("there is nothing to resume" in " ".join(again.lines[rank]) for rank in range(2)), again.lines
+
+
+def test_a_part_that_can_t_be_written_leaves_the_checkpoints_before(start, tmp_path):
+    """Rank 1's disk is full: the checkpoint is not taken, both go on."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    import ridgepole.pipeline.ranks.checkpoints as c\n"
+        "    from ridgepole.errors import CheckpointError\n"
+        "    def full(*_): raise CheckpointError(28, 'No space left on device')\n"
+        "    c.write_part = full\n"
+    )
+    ranks = start(pipeline="checkpoint = { every_steps = 4 }", PYTHONPATH=str(tmp_path))
+    assert ranks.end() == [0, 0], ranks.lines
+    run = the_run(tmp_path)
+    assert not list((run.path / "checkpoints").iterdir())
+    assert "no checkpoint was taken: rank 1: [Errno 28] No space left on device" in (run.path / "run.log").read_text()
+
+
+# --- torchrun and gloo
+
+
+GLOO = """
+import os, random, signal, time
+import torch
+import torch.distributed as dist
+from torch import nn
+from ridgepole import Permanence, PipelineProcess, ResumableLoader, process, track
+from ridgepole.permanences import BaseLoggerManager
+
+torch.set_num_threads(1)
+
+
+def say(text):
+    os.write(1, f"[{os.environ['RANK']}] {text}\\n".encode())
+
+
+class Group(Permanence):
+    def initialize(self):
+        if os.environ.get("FAILS") == os.environ["RANK"]:
+            raise ValueError("no card here")
+        dist.init_process_group("gloo")
+
+    def cleanup(self):
+        say("cleanup")
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class Network(Permanence):
+    def __init__(self, group: Group):
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
+
+    def state_dict(self):
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def learn(self, batch):
+        loss = (self.model(batch) - batch.sum(1, keepdim=True)).square().mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        for parameter in self.model.parameters():
+            dist.all_reduce(parameter.grad)
+        self.optimiser.step()
+        return loss.item()
+
+    def cleanup(self):
+        pass
+
+
+@process
+def train(network: Network, logger: BaseLoggerManager, controller, epochs: int = 5, pause: float = 0.0):
+    items = torch.arange(128, dtype=torch.float32).reshape(32, 4) / 128
+    if not controller.step:  # each rank its own dropout
+        torch.manual_seed(100 + controller.rank)
+        random.seed(100 + controller.rank)
+    say(f"attempt {controller.attempt}")
+    for batch in track(ResumableLoader(items, 4, epochs), "train", tick=True):
+        logger.log_metrics({"loss": network.learn(batch), "drawn": random.random()})
+        say(f"step {controller.step}")
+        if os.environ.get("KILL") == f"{os.environ['RANK']}:{controller.step}" and controller.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(pause)
+    weights = [parameter.detach().numpy().tobytes().hex() for parameter in network.model.parameters()]
+    say(f"end {hash(tuple(weights))} {torch.rand(1).item()} {random.random()}")
+"""
+
+GLOO_TABLE = """
+[pipeline]
+package = "deep"
+progress = false
+seed = 11
+checkpoint = { every_steps = 6 }
+[permanences]
+group = { type = "Group" }
+network = { type = "Network" }
+[processes.train]
+type = "train"
+"""
+
+needs_gloo = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None or not (Path(sys.executable).parent / "torchrun").exists(),
+    reason="needs torch with torchrun",
+)
+
+
+class Torchrun(Ranks):
+    """Two ranks under torchrun; the output of both is in `lines[0]`."""
+
+    def __init__(self, folder, *arguments, options=(), **environment):
+        (folder / "deep").mkdir(exist_ok=True)
+        (folder / "deep" / "__init__.py").write_text(GLOO)
+        (folder / "deep.toml").write_text(GLOO_TABLE)
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *options]
+        own = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.children = [
+            subprocess.Popen(
+                [*torchrun, "-m", "ridgepole", *arguments],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=os.environ | own | environment,
+            )
+        ]
+        self.lines = [[]]
+        self._threads = [threading.Thread(target=self._read, args=(0,), daemon=True)]
+        self._threads[0].start()
+
+    def _read(self, rank):
+        for line in self.children[rank].stdout:
+            self.lines[rank].append(line.rstrip())
+
+    def of(self, rank, text):
+        return [line for line in self.lines[0] if line.startswith(f"[{rank}] ") and text in line]
+
+
+@pytest.fixture
+def torchrun(tmp_path):
+    started = []
+
+    def make(*arguments, **keywords):
+        started.append(Torchrun(tmp_path, *arguments, **keywords))
+        return started[-1]
+
+    yield make
+    for run in started:
+        run.children[0].terminate()
+        try:
+            run.children[0].wait(40)
+        finally:
+            run.stop()
+
+
+@needs_gloo
+def test_a_killed_rank_restarted_by_torchrun_is_as_if_left_alone(torchrun, tmp_path):
+    """Weights, the generators of both ranks and the masked metrics, to the bit; in the middle of an epoch."""
+    alone = torchrun("run", "deep.toml")
+    assert alone.end() == [0], alone.lines
+    killed = torchrun("run", "deep.toml", "--resume", options=["--max-restarts=1"], KILL="1:15")
+    assert killed.end() == [0], killed.lines
+    for rank in range(2):
+        assert [line.split()[-1] for line in killed.of(rank, "attempt")] == ["1", "2"]
+        assert killed.of(rank, "end") == alone.of(rank, "end") != []
+    assert alone.of(0, "end")[0].split()[2] == alone.of(1, "end")[0].split()[2], "the weights are the same"
+    assert alone.of(0, "end")[0].split()[3] != alone.of(1, "end")[0].split()[3], "the generators are not"
+    second, first = list_runs(tmp_path / "runs")
+    assert (first.status, second.status) == ("finished", "finished")
+    assert losses(second) == losses(first)
+    assert len(losses(first)) == 20
+
+
+@needs_gloo
+def test_sigterm_to_torchrun(torchrun, tmp_path):
+    """It sends the signal on to all ranks."""
+    run = torchrun("run", "deep.toml", "-s", "train.epochs=100000", "-s", "train.pause=0.02")
+    run.until(0, "] step 10").children[0].send_signal(signal.SIGTERM)
+    run.end()
+    assert run.of(0, "step")[-1][4:] == run.of(1, "step")[-1][4:]
+    info = CheckpointStore(the_run(tmp_path).path / "checkpoints").latest()
+    assert (info.kind, info.world_size) == ("signal", 2)
+    assert [len(run.of(rank, "cleanup")) for rank in range(2)] == [1, 1]
+
+
+@needs_gloo
+@pytest.mark.torture
+def test_a_rank_that_fails_to_initialise_under_torchrun(torchrun, tmp_path):
+    """The other one waits for it in `init_process_group`, where no exception reaches it."""
+    run = torchrun("run", "deep.toml", FAILS="1")
+    assert run.end() == [1]
+    assert the_run(tmp_path).fields["error"]["message"] == "rank 1 failed: ValueError: no card here"
+    assert [len(run.of(rank, "cleanup")) for rank in range(2)] == [1, 1]
+    root = next(i for i, line in enumerate(run.lines[0]) if line.startswith("Root Cause"))
+    assert any("ValueError: no card here" in line for line in run.lines[0][root:]), "torchrun blames somebody else"
+
+
+@needs_gloo
+@pytest.mark.torture
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("step", [1, 7, 12, 19])
+def test_killed_at_any_step(step, rank, torchrun, tmp_path):
+    alone = torchrun("run", "deep.toml")
+    assert alone.end() == [0], alone.lines
+    killed = torchrun("run", "deep.toml", KILL=f"{rank}:{step}")
+    assert killed.end() == [1]
+    resumed = torchrun("resume", "latest")
+    assert resumed.end() == [0], resumed.lines
+    second, first = list_runs(tmp_path / "runs")
+    assert losses(second) == losses(first)
+    for each in range(2):
+        assert resumed.of(each, "end") == alone.of(each, "end") != []
+
+
+def test_a_stop_names_its_signal():
+    from ridgepole.pipeline.ranks.cause import signal_of, stop_of
+
+    assert signal_of(stop_of("SIGINT")) == "SIGINT" and not isinstance(stop_of("SIGINT"), StopRequested)
+    assert stop_of("SIGUSR1").exit_code == 75
