@@ -51,6 +51,26 @@ def ridgepole(tmp_path):
     return call
 
 
+@pytest.fixture
+def trials(record_property):
+    """Counts the trials of a test that is marked `fault`; `fault_table.py` adds them up. Without it a test is one."""
+    total = {"trials": 0, "kills": 0, "torn": 0, "worst": 0.0}
+
+    def count(number: int = 1, *, kills: int = 0, torn: int = 0, worst: float = 0.0) -> None:
+        total.update(trials=total["trials"] + number, kills=total["kills"] + kills, torn=total["torn"] + torn)
+        total["worst"] = max(total["worst"], worst)
+
+    yield count
+    record_property("trials", total)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            item.user_properties.append(("fault", mark.args[0]))
+            break
+
+
 def pytest_configure():
     """Under `nohup`, or in the background of a shell, signals are ignored, and every child would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

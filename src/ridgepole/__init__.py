@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ridgepole.permanences.progress import progress_task as progress_task
     from ridgepole.permanences.progress import track as track
     from ridgepole.pipeline.api import Pipeline as Pipeline
+    from ridgepole.pipeline.stored import load_checkpoint as load_checkpoint
     from ridgepole.processes import PipelineProcess as PipelineProcess
     from ridgepole.processes import process as process
 
@@ -56,6 +57,7 @@ _HOMES = {
     "StopRequested": "ridgepole.errors",
     "VRAMUsageError": "ridgepole.errors",
     "ValidationFailed": "ridgepole.errors",
+    "load_checkpoint": "ridgepole.pipeline.stored",
     "process": "ridgepole.processes",
     "progress_task": "ridgepole.permanences.progress",
     "read_metrics": "ridgepole.metrics",
@@ -82,6 +84,7 @@ __all__ = [
     "StopRequested",
     "VRAMUsageError",
     "ValidationFailed",
+    "load_checkpoint",
     "process",
     "progress_task",
     "read_metrics",

@@ -65,14 +65,15 @@ class Problem:
         place: Where it stands; None where no place can be named.
         hint: What to do about it, such as "did you mean 'width'?".
         detail: More lines to show below, such as the traceback of a user module that failed to import.
-        severity: An `"error"` stops the run; a `"warning"` is only shown.
+        severity: An `"error"` stops the run; a `"warning"` is only shown; a `"note"` is no problem, and shown by
+            `ridgepole check` alone.
     """
 
     message: str
     place: Place | None = None
     hint: str = ""
     detail: str = ""
-    severity: Literal["error", "warning"] = "error"
+    severity: Literal["error", "warning", "note"] = "error"
 
     def render(self) -> str:
         """The problem as a compiler would print it: place, message, the line, a caret, the hint."""

@@ -37,6 +37,8 @@ FIGURES = "figures"
 TABLES = "tables"
 TEXTS = "texts"
 CHECKPOINTS = "checkpoints"
+CACHE = ".cache"
+"""Below the run root: states that finished processes left, for runs that need not do the same again."""
 RANKS = ".ranks"
 """Below the run root: where the ranks of a launch find each other before they have a run directory."""
 
@@ -155,9 +157,7 @@ class RunDir:
         try:
             run._own(patience=1.0)
         except BlockingIOError:
-            fields = _read_json(path / RUN)
-            who = f"process {fields.get('pid', '?')} on {fields.get('host', '?')}"
-            raise RunDirError(f"run {path.name} is running already: {who} owns it") from None
+            raise RunDirError(f"run {path.name} is running already: {_owner_of(path)} owns it") from None
         except OSError as error:
             raise RunDirError(f"run {path.name} can't be written: {error.strerror or error}") from error
         return run
@@ -168,6 +168,9 @@ class RunDir:
         fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _lock(fd, patience)
+            # Here and not in run.json: whoever is refused may look before that is written.
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         except BaseException:
             os.close(fd)
             raise
@@ -193,13 +196,17 @@ class RunDir:
         """Writes `run.json`: who runs this, since when, and how it stands."""
         self.write_json(RUN, {"format": FORMAT, "id": self.id, **fields})
 
-    def start_attempt(self, attempt: int) -> None:
-        """Appends the line of a new attempt to `attempts.jsonl`."""
-        note_attempt(self.path, attempt)
+    def start_attempt(self, attempt: int, checkpoint: str | None = None, step: int | None = None) -> None:
+        """Appends the line of a new attempt to `attempts.jsonl`, with the checkpoint that it goes on from."""
+        note_attempt(self.path, attempt, checkpoint=checkpoint, step=step)
 
 
 def note_attempt(
-    directory: Path, attempt: int, first_seq: int | None = None, resumed_from_seq: int | None = None
+    directory: Path,
+    attempt: int,
+    first_seq: int | None = None,
+    resumed_from_seq: int | None = None,
+    **more: str | int | None,
 ) -> None:
     """Appends a line to a directory's `attempts.jsonl`; it is on the disk when this returns.
 
@@ -208,14 +215,16 @@ def note_attempt(
         attempt: The number of the attempt, from 1.
         first_seq: The first sequence number that it uses, where it has gone back to a checkpoint.
         resumed_from_seq: The sequence number that the checkpoint would have used next.
+        **more: Further members of the line.
     """
-    line = {
+    line: dict[str, Any] = {
         "attempt": attempt,
         "first_seq": first_seq,
         "resumed_from_seq": resumed_from_seq,
         "time": time.time(),
         "pid": os.getpid(),
         "host": socket.gethostname(),
+        **more,
     }
     path = directory / ATTEMPTS
     with path.open("ab+") as file:
@@ -227,6 +236,39 @@ def note_attempt(
         file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_attempts(directory: Path) -> list[dict[str, Any]]:
+    """The attempts of a run, in their order.
+
+    Args:
+        directory: The run directory.
+
+    Returns:
+        What the line says with which each began: `attempt`, `time`, `pid`, `host`, and `checkpoint` and `step` of the
+        checkpoint that it went on from. Lines that can't be read are passed over.
+    """
+    try:
+        lines = (directory / ATTEMPTS).read_bytes().splitlines()
+    except OSError:
+        return []
+    found: dict[int, dict[str, Any]] = {}
+    for text in lines:
+        try:
+            line = json.loads(text)
+            found.setdefault(int(line["attempt"]), line)  # later lines of an attempt are the loggers'
+        except (ValueError, TypeError, KeyError):
+            continue
+    return [found[number] for number in sorted(found)]
+
+
+def _owner_of(path: Path) -> str:
+    """Who holds a run's lock, by its own word."""
+    try:
+        word = (path / OWNER).read_text(encoding="utf-8", errors="replace")[:200].strip()
+    except OSError:
+        word = ""
+    return word or "another process"
 
 
 def _disown_in_children(run: RunDir) -> None:

@@ -49,7 +49,8 @@ class Ticks:
     @property
     def step(self) -> int:
         """The step: also inside a loop that has not handed over its count."""
-        return self._step + (self._loops[-1].pending() if self._loops else 0)
+        innermost = self._loops[-1:]  # another thread may ask while the last loop ends
+        return self._step + (innermost[0].pending() if innermost else 0)
 
     def tick(self, step: int | None = None) -> None:
         """Marks one step boundary.

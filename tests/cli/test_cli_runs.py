@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ridgepole import Pipeline, process
+from ridgepole import Pipeline, PipelineProcess, process
 from ridgepole.permanences import BaseLoggerManager
 
 
@@ -129,3 +129,47 @@ def test_doctor(ridgepole):
         assert extra["complete"] == all(extra["packages"].values())
         assert (extra["install"] is None) == extra["complete"]
     assert report["devices"]["chosen"], "there is always a CPU"
+
+
+class Wobbly(PipelineProcess):
+    def execute(self):
+        for _ in range(4):
+            self.controller.tick()
+        if self.controller.attempt == 1:
+            raise RuntimeError("the lights went out")
+
+
+def test_show_a_resumed_run(tmp_path, ridgepole):
+    pipeline = Pipeline("twice", progress=False).process("first", train).process("second", Wobbly)
+    with pytest.raises(RuntimeError, match="lights"):
+        pipeline.run(tmp_path / "runs")
+    done = ridgepole("runs", "show")
+    assert "attempt " not in done.stdout, "one is not worth a line"
+    assert "2 checkpoints" in done.stdout
+    assert ridgepole("runs", "ls").stdout.splitlines()[1].split()[2] == "failed"
+    pipeline.resume(root=tmp_path / "runs")
+    text = ridgepole("runs", "show").stdout
+    first, second = [line for line in text.splitlines() if line.startswith("attempt")]
+    assert first.split()[1] == "1,"
+    assert first.endswith("from the beginning")
+    assert second.split()[1] == "2,"
+    assert second.endswith("from 000002-step-0, step 0")
+    shown = json.loads(ridgepole("runs", "show", "--json").stdout)
+    assert [(line["attempt"], line["checkpoint"]) for line in shown["attempts"]] == [(1, None), (2, "000002-step-0")]
+    assert shown["checkpoints"] == 2, "keep_last"
+
+
+def test_show_a_run_while_it_goes_on(tmp_path, ridgepole):
+    seen = []
+
+    class Look(PipelineProcess):
+        def execute(self):
+            seen.append(ridgepole("runs", "show").stdout)
+
+    pipeline = Pipeline(progress=False).process("before", train).process("look", Look).process("after", train)
+    pipeline.run(tmp_path / "runs")
+    assert "status    running" in seen[0]
+    rows = [line.split()[:2] for line in seen[0].splitlines()]
+    assert ["before", "done"] in rows
+    assert ["look", "running"] in rows
+    assert ["after", "pending"] in rows

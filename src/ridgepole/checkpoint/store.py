@@ -216,6 +216,8 @@ class CheckpointStore:
                 passed.append(PassedOver(info.name, str(error)))
             else:
                 return Loaded(info, state, parts, tuple(passed))
+        if len(passed) == 1:
+            raise CheckpointError(f"{passed[0]} ({self.path / passed[0].name})")
         if passed:
             raise CheckpointError("\n".join([f"no usable checkpoint in {self.path}:", *map(str, passed)]))
         raise CheckpointError(self._nothing(which))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ridgepole import __version__
@@ -58,15 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME", help="the directory to make")
     new.add_argument("--template", choices=["minimal", "digits"], default="minimal", help="what to start from")
 
-    runs = verbs.add_parser("runs", help="list, show and compare runs").add_subparsers(
-        dest="action", metavar="ACTION", required=True
-    )
-    runs.add_parser("ls", parents=[root, as_json, common], help="list the runs, newest first")
-    show = runs.add_parser("show", parents=[root, as_json, common], help="show one run")
-    show.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
-    diff = runs.add_parser("diff", parents=[root, as_json, common], help="what two runs did differently")
-    diff.add_argument("a", metavar="A", help=_RUN_HELP)
-    diff.add_argument("b", metavar="B", help=_RUN_HELP)
+    _add_runs(verbs, root, as_json, common)
+    _add_checkpoints(verbs, root, as_json, common)
 
     export = verbs.add_parser("export", parents=[root, common], help="replay a run into another backend or a table")
     export.add_argument("run", metavar="RUN", help=_RUN_HELP)
@@ -92,6 +85,62 @@ def _seconds(text: str) -> float:
     if not 0.1 <= value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 86400")
     return value
+
+
+def _add_runs(verbs: Any, root: argparse.ArgumentParser, *common: argparse.ArgumentParser) -> None:
+    runs = verbs.add_parser("runs", help="list, show, compare and remove runs").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    runs.add_parser("ls", parents=[root, *common], help="list the runs, newest first")
+    show = runs.add_parser("show", parents=[root, *common], help="show one run")
+    show.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+    diff = runs.add_parser("diff", parents=[root, *common], help="what two runs did differently")
+    diff.add_argument("a", metavar="A", help=_RUN_HELP)
+    diff.add_argument("b", metavar="B", help=_RUN_HELP)
+    rm = runs.add_parser("rm", parents=[root, common[-1]], help="remove runs for good")
+    rm.add_argument("runs", metavar="RUN", nargs="+", help=_RUN_HELP)
+    gc = runs.add_parser(
+        "gc", parents=[root, common[-1]], help="remove runs by a rule, leftovers, old cached processes"
+    )
+    gc.add_argument("--keep", metavar="N", type=_lazily("whole"), help="keep the newest N")
+    gc.add_argument(
+        "--older-than", metavar="AGE", type=_lazily("duration"), help="only those that ended before, as 30d"
+    )
+    gc.add_argument("--failed", action="store_true", help="only those that failed, crashed or were interrupted")
+    gc.add_argument(
+        "--cache-size", metavar="SIZE", type=_lazily("byte_count"), default="10G", help="what stays cached (10G)"
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    for verb in (rm, gc):
+        verb.add_argument("--yes", action="store_true", help="don't ask")
+
+
+def _add_checkpoints(verbs: Any, *common: argparse.ArgumentParser) -> None:
+    kept = verbs.add_parser("checkpoints", help="list, show and verify the checkpoints of a run").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    for name, help_text in (
+        ("ls", "list the checkpoints of a run, oldest first"),
+        ("show", "what is in a checkpoint"),
+        ("verify", "read checkpoints through and compare every byte with what was written; 1 where one is damaged"),
+    ):
+        action = kept.add_parser(name, parents=common, help=help_text)
+        action.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+        if name != "ls":
+            default = "latest" if name == "show" else None
+            note = "'latest'" if name == "show" else "all"
+            action.add_argument(
+                "name", metavar="NAME", nargs="?", default=default, help=f"'latest', 'best', or a name; default: {note}"
+            )
+
+
+def _lazily(name: str) -> Callable[[str], Any]:
+    """A conversion of `cli.removal`, which is imported when it is called."""
+
+    def convert(text: str) -> Any:
+        return getattr(importlib.import_module("ridgepole.cli.removal"), name)(text)
+
+    return convert
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,3 +141,28 @@ def when(stamp: Any) -> str:
         return f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}"
     except (OverflowError, ValueError, OSError):  # a damaged record
         return "-"
+
+
+def size(count: int) -> str:
+    """A number of bytes, short, in powers of 1000."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def ago(stamp: float, now: float | None = None) -> str:
+    """How long ago a time stamp is, in its largest unit."""
+    passed = max(0.0, (time.time() if now is None else now) - stamp)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if passed >= length:
+            return f"{int(passed // length)} {unit} ago"
+    return f"{int(passed)} s ago"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as `1 process` and `2 processes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

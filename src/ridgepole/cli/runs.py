@@ -1,4 +1,4 @@
-"""`ridgepole runs ls|show|diff`."""
+"""`ridgepole runs ls|show|diff|rm|gc`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
-from ridgepole.cli.output import STATUS_COLOURS, columns, near, number, say, say_json, seconds, when
+from ridgepole.cli.output import STATUS_COLOURS, columns, counted, near, number, say, say_json, seconds, when
+from ridgepole.errors import CheckpointError
 from ridgepole.pipeline.comparison import flat
 from ridgepole.rundir import RunInfo
 
@@ -17,8 +18,12 @@ _PICTURES = (".png", ".jpg", ".svg", ".html")
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Lists, shows or compares runs."""
+    """Lists, shows, compares or removes runs."""
     root = Path(arguments.run_dir or "runs")
+    if arguments.action in ("rm", "gc"):
+        from ridgepole.cli import removal
+
+        return (removal.remove if arguments.action == "rm" else removal.collect)(arguments, root)
     if arguments.action == "ls":
         _list(root, as_json=arguments.json)
     elif arguments.action == "show":
@@ -89,14 +94,16 @@ def _summary(run: RunInfo) -> dict[str, Any]:
     if run.status not in ("running", "crashed"):
         return run.json(rundir.SUMMARY)
     from ridgepole.metrics.codec import decode
+    from ridgepole.metrics.segments import abandoned_segments
     from ridgepole.metrics.summary import Summary
 
-    summary = Summary()
+    summary, abandoned = Summary(), abandoned_segments(run.path)
     for file in sorted(run.path.glob(rundir.METRICS_GLOB)):
         for line in file.read_bytes().splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):  # a torn or bad line
                 record = decode(line)
-                summary.update(record["metrics"], record["step"])
+                if not any(first <= record["seq"] < end for first, end in abandoned):
+                    summary.update(record["metrics"], record["step"])
     return {"metrics": summary.as_dict()}
 
 
@@ -110,7 +117,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     if as_json:
         config = run.json(rundir.RESOLVED)
         details = {"run": dict(run.fields), "config": config, "summary": summary, "figures": [str(f) for f in figures]}
-        say_json(_row(run) | details)
+        say_json(_row(run) | details | {"attempts": rundir.read_attempts(run.path), "checkpoints": _checkpoints(run)})
         return
     provenance = run.json(rundir.PROVENANCE)
     git = provenance.get("git", {})
@@ -118,6 +125,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     say(f"pipeline  {run.fields.get('pipeline', '-')}")
     say(f"status    {run.status}")
     say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(run.fields.get('seconds'))}")
+    _show_attempts(run)
     say(f"seed      {run.fields.get('seed', '-')}")
     if provenance.get("overrides"):
         say(f"set       {' '.join(provenance['overrides'])}")
@@ -141,6 +149,27 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
         say("\nPICTURES")
         for figure in figures:
             say(near(figure))
+
+
+def _checkpoints(run: RunInfo) -> int:
+    from ridgepole.checkpoint import CheckpointStore
+
+    with contextlib.suppress(CheckpointError):  # they are there but can't be read: `checkpoints ls` says why
+        return len(CheckpointStore(run.path / rundir.CHECKPOINTS).list())
+    return 0
+
+
+def _show_attempts(run: RunInfo) -> None:
+    """Says how often a run was resumed, and from where, and how many checkpoints it has."""
+    attempts = rundir.read_attempts(run.path)
+    for line in attempts if len(attempts) > 1 else ():
+        place = "from the beginning"
+        if line.get("checkpoint"):
+            place = f"from {line['checkpoint']}, step {line.get('step', '-')}"
+        say(f"attempt   {line['attempt']}, {when(line.get('time'))} UTC, {place}")
+    count = _checkpoints(run)
+    if count:
+        say(f"kept      {counted(count, 'checkpoint')}, see ridgepole checkpoints ls {run.id}")
 
 
 def _show_processes(run: RunInfo) -> None:

@@ -66,13 +66,14 @@ def _scalars(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
         yield path, value
 
 
-_LOOK_UP = re.compile(r"""get_permanence\(\s*["']([^"']+)["']""")
+LOOK_UP = re.compile(r"""get_permanence\(\s*["']([^"']+)["']""")
+"""A permanence that code asks for by a name that can be read off it."""
 
 
 @functools.lru_cache(maxsize=256)
 def _asked_for(module: ModuleType) -> frozenset[str]:
     """The names that a module looks up."""
     try:
-        return frozenset(_LOOK_UP.findall(inspect.getsource(module)))
+        return frozenset(LOOK_UP.findall(inspect.getsource(module)))
     except (OSError, TypeError):  # a notebook, or a module written in C
         return frozenset()

@@ -18,6 +18,7 @@ from ridgepole.pipeline.order import in_order
 from ridgepole.pipeline.plan import Part, Plan, Retries, View
 from ridgepole.pipeline.recipe import RESERVED_KEYS, TOP_LEVEL, Recipe
 from ridgepole.pipeline.report import Report, shown
+from ridgepole.pipeline.restorable import warn_of_half_states
 from ridgepole.pipeline.settings import Settings
 from ridgepole.registry import Registry
 
@@ -47,6 +48,8 @@ def build(recipe: Recipe) -> Plan:
         warn_of_unused(report, staff.drafts, [*permanences, *steps], [*staff.loggers, staff.progress])
     _check_ranks(report, staff, [*permanences, *steps])
     warn_of_secrets(report)
+    if policy.enabled:
+        warn_of_half_states(report, [*staff.drafts, *processes])
     if report.failed:
         raise ConfigError(report.sorted())
     return Plan(
@@ -123,6 +126,7 @@ def _part(report: Report, draft: Draft, staff: Staffed) -> Part:
         draft.default,
         _force(report, draft),
         _retries(report, draft),
+        _cache(report, draft),
     )
 
 
@@ -197,14 +201,18 @@ def _check_ranks(report: Report, staff: Staffed, parts: Sequence[Part]) -> None:
 
 
 def _retries(report: Report, draft: Draft) -> Retries | None:
-    cache = draft.reserved.get("cache", "off")
-    if cache != "off":
-        message = f"cache = {shown(cache)} is not known to this version of Ridgepole"
-        report.add((*draft.path, "cache"), message, "use the process's skip(), or cache = 'off'")
     if "retries" not in draft.reserved:
         return None
     path, known = (*draft.path, "retries"), [item.name for item in fields(Retries)]
     return report.convert(Retries, draft.reserved["retries"], path, f"{draft.name}.retries", known)  # type: ignore[no-any-return]
+
+
+def _cache(report: Report, draft: Draft) -> Literal["off", "exists", "fingerprint"]:
+    cache = draft.reserved.get("cache", "off")
+    if cache not in ("off", "exists", "fingerprint"):
+        report.add((*draft.path, "cache"), f"cache is 'off', 'exists' or 'fingerprint', not {shown(cache)}")
+        return "off"
+    return cache  # type: ignore[no-any-return]
 
 
 def _names(report: Report, draft: Draft, key: str, candidates: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ class Resumption:
         name: The checkpoint; None where there is none to go on from, and the attempt starts from the beginning.
         step: The step of the checkpoint.
         position: Number of processes that are done.
-        inside: Whether the next one was running.
+        inside: Name of the next one, if it was running.
         permanences: Their states by name.
         process: What was stored of the process that was running.
         framework: Counts, random generators and scores.
@@ -44,7 +44,7 @@ class Resumption:
     name: str | None = None
     step: int = 0
     position: int = 0
-    inside: bool = False
+    inside: str | None = None
     permanences: Mapping[str, Any] = field(default_factory=dict)
     process: Mapping[str, Any] = field(default_factory=dict)
     framework: Mapping[str, Any] = field(default_factory=dict)
@@ -101,11 +101,15 @@ class Scores:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"seen": self._seen, "best": list(self._best)}
+        return {"seen": self._seen, "best": list(self._best), "rule": self._rule()}
+
+    def _rule(self) -> list[str] | None:
+        return None if self._wanted is None else [self._wanted.metric, self._wanted.mode]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        self._seen, self._best = int(state["seen"]), list(state["best"])
+        """Goes on from a checkpoint; scores by another metric or mode say nothing of this one."""
+        if state["rule"] == self._rule():
+            self._seen, self._best = int(state["seen"]), list(state["best"])
 
 
 class Checkpoints:
@@ -130,6 +134,14 @@ class Checkpoints:
         self.seconds = 0.0
         self.config_hash = config_hash(config)
         self._attempt = attempt
+
+    def has_boundary(self, position: int) -> bool:
+        """Whether there is a checkpoint between the processes before and after a position."""
+        for info in self.store.list():
+            meta = info.meta or {}
+            if info.usable and meta.get("position") == position and meta.get("process") is None:
+                return True
+        return False
 
     def save(
         self,
@@ -235,7 +247,8 @@ def newest_resumption(directory: Path, attempt: int, size: int = 1) -> Resumptio
         The place, as rank 0 needs it; that of the beginning where there is no checkpoint to go on from.
 
     Raises:
-        CheckpointError: If a checkpoint was written by a newer Ridgepole, or by another number of ranks.
+        CheckpointError: If a checkpoint was written by a newer Ridgepole, or another number of ranks, or can't be
+            read at the moment.
     """
     store = CheckpointStore(directory / rundir.CHECKPOINTS)
     passed: list[str] = []
@@ -243,7 +256,7 @@ def newest_resumption(directory: Path, attempt: int, size: int = 1) -> Resumptio
         if info.newer:
             raise CheckpointError(f"{info.path}: {info.problem}")
         if info.problem:
-            passed.append(f"{info.name}: {info.problem}")
+            passed.append(f"checkpoint {info.name} can't be used: {info.problem}")
             continue
         if not (info.usable and (info.meta or {}).get("resumable", False)):
             continue
@@ -255,6 +268,8 @@ def newest_resumption(directory: Path, attempt: int, size: int = 1) -> Resumptio
         try:
             loaded = store.load(info.name)
         except CheckpointError as error:
+            if error.errno is not None:  # the system can't read it at the moment: that is no damage
+                raise
             passed.append(str(error))
             continue
         return _resumption(loaded, attempt, tuple(passed))
@@ -293,16 +308,26 @@ def _ranks(count: int) -> str:
     return f"{count} rank{'s' * (count != 1)}"
 
 
+def check_format(loaded: Loaded) -> None:
+    """Refuses a checkpoint that holds something else than this version stores.
+
+    Raises:
+        CheckpointError: If it does.
+    """
+    found = loaded.state.get("format")
+    if found != STATE_FORMAT:
+        raise CheckpointError(f"{loaded.info.path} was written by another version of Ridgepole (state {found})")
+
+
 def _resumption(loaded: Loaded, attempt: int, passed: tuple[str, ...]) -> Resumption:
     info, state, meta = loaded.info, loaded.state, loaded.info.meta or {}
-    if state.get("format") != STATE_FORMAT:
-        raise CheckpointError(f"{info.path} was written by another version of Ridgepole (state {state.get('format')})")
+    check_format(loaded)
     return Resumption(
         attempt,
         info.name,
         info.step,
         int(meta["position"]),
-        meta["process"] is not None,
+        meta["process"],
         state["permanences"],
         state["process"],
         state["framework"],

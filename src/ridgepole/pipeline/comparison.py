@@ -9,6 +9,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.errors import ConfigError, Problem, RunDirError
 from ridgepole.pipeline import provenance
+from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.plan import Plan
 from ridgepole.rundir import RunInfo
 
@@ -19,23 +20,19 @@ _EXACT = ("torch", "numpy", "ridgepole")
 """Packages of which another version may compute something else, if only in the last bit."""
 
 
-def unfinished(path: Path, *, owned: bool = False) -> RunInfo:
-    """A run that can go on.
+def unfinished(path: Path) -> RunInfo:
+    """A run that can go on, once it is owned.
 
     Args:
         path: The run directory.
-        owned: Whether this process owns it, so that nobody else can be running it.
 
     Raises:
-        RunDirError: If it is no run, has finished, or runs right now.
+        RunDirError: If it is no run, or has finished.
     """
     run = rundir.read_run(path)
     if run.status in _OVER:
         word = run.status.replace("_", " ")
         raise RunDirError(f"run {run.id} has {word}: there is nothing to resume; start a new one with ridgepole run")
-    if run.status == "running" and not owned:
-        who = f"process {run.fields.get('pid', '?')} on {run.fields.get('host', '?')}"
-        raise RunDirError(f"run {run.id} is running already: {who} owns it")
     return run
 
 
@@ -50,22 +47,46 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
     Raises:
         ConfigError: If anything else differs, or an allowed key is in neither.
     """
-    stored, now = dict(flat(run.json(rundir.RESOLVED))), dict(flat(config))
+    before = run.json(rundir.RESOLVED)
+    stored, now = dict(flat(before)), dict(flat(config))
+    free = (*allow, *_FREE, *_silenced(before), *_silenced(config))
     keys = [*stored, *(key for key in now if key not in stored)]
     problems = [
         Problem(f"--allow-change {key}: there is no such key", hint="give it as the list of changes shows it")
         for key in allow
         if not any(_below(known, (key,)) for known in keys)
     ]
-    changed = [
-        key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, (*allow, *_FREE))
-    ]
+    changed = [key for key in keys if stored.get(key, _MISSING) != now.get(key, _MISSING) and not _below(key, free)]
     if changed and stored:
         lines = [f"{key}: {_shown(stored.get(key, _MISSING))} -> {_shown(now.get(key, _MISSING))}" for key in changed]
         hint = f"change it back, or accept it with --allow-change {changed[0]}"
         problems.append(Problem(f"the pipeline is not what run {run.id} was", hint=hint, detail="\n".join(lines)))
     if problems:
         raise ConfigError(problems)
+
+
+def check_place(run: RunInfo, plan: Plan, resumption: Resumption) -> None:
+    """Compares the processes that were done, and the one that was running, with today's.
+
+    Args:
+        run: The stored run.
+        plan: The pipeline as it is described today.
+        resumption: Where the run goes on.
+
+    Raises:
+        ConfigError: If today's pipeline does not begin with them.
+    """
+    done = [str(outcome["name"]) for outcome in resumption.outcomes]
+    begun = [*done, resumption.inside] if resumption.inside is not None else done
+    now = [part.name for part in plan.processes]
+    if now[: len(begun)] == begun:
+        return
+    words = [f"{name!r} was done" for name in done]
+    if resumption.inside is not None:
+        words.append(f"{resumption.inside!r} was running")
+    said = f"run {run.id} can't go on from {resumption.name}, when {' and '.join(words)}; today they are: "
+    hint = "put them back as they were; new ones may only come behind them"
+    raise ConfigError([Problem(said + (", ".join(now) or "none"), hint=hint)])
 
 
 def changed_code(run: RunInfo, plan: Plan) -> Iterator[str]:
@@ -96,6 +117,12 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 _MISSING = object()
+
+
+def _silenced(config: Mapping[str, Any]) -> list[str]:
+    """The loggers and displays that `logger = false` and `progress = false` have put a null object in the place of."""
+    null = ("NullLogger", "NullProgressManager")
+    return [f"permanences.{name}" for name, table in config.get("permanences", {}).items() if table.get("type") in null]
 
 
 def _shown(value: object) -> str:

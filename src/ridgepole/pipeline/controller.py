@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,6 +84,7 @@ class Controller:
         self._scores = Scores(plan, self._latest)
         self._checkpoints = self._storage() if plan.policy.enabled else None
         self.ticks = self._counter()
+        self.tick = self.ticks.tick  # type: ignore[method-assign]  # without a call in between, as it runs at every step
 
     @property
     def run_id(self) -> str:
@@ -185,7 +187,7 @@ class Controller:
             self.checkpoint,
             self._scores.look,
             lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
-            partial(self._say, "warning"),
+            partial(self.say, "warning"),
         )
         if self._team is None:
             return DueTicks(*needed)
@@ -206,25 +208,54 @@ class Controller:
             return self._owned
         return {name: held for name, held in self._owned.items() if held.state_ranks == "all"}
 
-    def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
+    @property
+    def stores_checkpoints(self) -> bool:
+        """Whether a checkpoint is stored when one is taken, rather than only announced to the permanences."""
+        return self._checkpoints is not None
+
+    def has_boundary(self) -> bool:
+        """Whether there is a checkpoint between the process that is next and the one before it."""
+        return self._checkpoints is not None and self._checkpoints.has_boundary(self.position)
+
+    def states(self) -> dict[str, Any]:
+        """The states of the permanences that have one, by name; the objects are the permanences' own."""
         parts = {part.name: part for part in self._plan.permanences}
+        return states_of(self._stored(), lambda name, hook: self._call(parts[name], "state_dict", hook))
+
+    def framework_state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the run itself: counts, scores, what the process that runs depends on."""
+        running = "" if self.running is None else self.outcomes[self.position].fingerprint
+        return {
+            "step": self.ticks.step,
+            "count": self.ticks.count,
+            "scores": self._scores.state_dict(),
+            "fingerprint": running,
+        }
+
+    def done(self) -> list[dict[str, Any]]:
+        """How the processes went that are done."""
+        return [asdict(outcome) for outcome in self.outcomes[: self.position]]
+
+    def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
+        score = self._scores.take()  # before the scores are stored: this one is among them
         try:
             saved = checkpoints.save(
                 kind,
-                states_of(self._stored(), lambda name, hook: self._call(parts[name], "state_dict", hook)),
+                self.states(),
                 self.running,
                 self.outcomes,
                 self.position,
-                {"step": self.ticks.step, "count": self.ticks.count, "scores": self._scores.state_dict()},
-                self._scores.take(),
+                self.framework_state(),
+                score,
             )
         except CheckpointError as error:
-            self._say("warning", f"no checkpoint was taken: {error}")
+            self.say("warning", f"no checkpoint was taken: {error}")
             return
         for problem in saved.problems if saved is not None else ():
-            self._say("warning", problem)
+            self.say("warning", problem)
 
-    def _say(self, level: Literal["info", "warning"], message: str) -> None:
+    def say(self, level: Literal["info", "warning"], message: str) -> None:
+        """Writes a line to the run's log."""
         logger: Any = self.get_permanence(LOGGER, None)
         if logger is not None:
             getattr(logger, level)("%s", message)
@@ -249,7 +280,7 @@ class Controller:
         for part in present:
             self._call(part, "initialize", self._owned[part.name].initialize)
         if self.resumption is not None:
-            self._go_on(self.resumption, present)
+            self._go_on(self.resumption)
         failures: list[Exception] = []
         for part in present:
             try:
@@ -265,32 +296,50 @@ class Controller:
         if failures:
             raise ValidationFailed(f"{len(failures)} permanences are not valid", failures)
 
-    def _go_on(self, resumption: Resumption, present: Sequence[Part]) -> None:
-        """Gives every permanence its state back, in the order of their dependencies."""
+    def _go_on(self, resumption: Resumption) -> None:
+        self.go_back(resumption)
+        where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
+        self.say("info", f"attempt {resumption.attempt} goes on {where}")
+
+    def go_back(self, resumption: Resumption) -> None:
+        """Gives every permanence its state back, in the order of their dependencies, and puts the counts back.
+
+        Args:
+            resumption: The place.
+
+        Raises:
+            BaseException: What a permanence's `load_state_dict` raised, with a note of which.
+        """
         from ridgepole.permanences.loggers.base import BaseLoggerManager
 
-        for part in present:
-            if self.rank and part.ranks == "zero":
-                continue  # what stands in for it has no state
-            permanence = self._owned[part.name]
+        for part in self._plan.permanences:
+            if part.name not in self._owned or (self.rank and part.ranks == "zero"):
+                continue  # what stands in for one that lives on rank 0 has no state
             state = resumption.permanences.get(part.name)
-            if state is None and isinstance(permanence, BaseLoggerManager):
+            if state is None and isinstance(self._owned[part.name], BaseLoggerManager):
                 state = {}  # to the beginning: what was logged before is hidden
-            if state is not None and is_stateful(permanence):
-                self._call(part, "load_state_dict", partial(permanence.load_state_dict, state))
-        for name in resumption.permanences.keys() - self._owned.keys():
-            self._say("warning", f"the state of the permanence {name!r} is dropped: there is none of that name now")
+            if state is not None:
+                self.give_back(part, state)
         if resumption.name is not None:
             framework = resumption.framework
             self.ticks.go_on(int(framework["step"]), int(framework["count"]))
             self._scores.load_state_dict(framework["scores"])
             self.position = resumption.position
             for outcome, stored in zip(self.outcomes, resumption.outcomes, strict=False):
-                outcome.status, outcome.seconds, outcome.reason = stored["status"], stored["seconds"], stored["reason"]
+                for key, value in stored.items():
+                    setattr(outcome, key, value)
         for line in resumption.passed_over:
-            self._say("warning", f"a checkpoint can't be used: {line}")
-        where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
-        self._say("info", f"attempt {resumption.attempt} goes on {where}")
+            self.say("warning", line)
+
+    def give_back(self, part: Part, state: Any) -> None:
+        """Gives a permanence a state back; one that has no use for it is left alone.
+
+        Raises:
+            BaseException: What its `load_state_dict` raised, with a note of which permanence it was.
+        """
+        permanence = self._owned.get(part.name)
+        if is_stateful(permanence):
+            self._call(part, "load_state_dict", partial(permanence.load_state_dict, state))
 
     def close(self) -> list[BaseException]:
         """Cleans every permanence up in reverse order, each whatever the others do.

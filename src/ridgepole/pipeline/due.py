@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Literal
 
 from ridgepole.checkpoint.policy import CheckpointPolicy
@@ -64,7 +64,7 @@ class DueTicks(Ticks):
         """Works out when the next checkpoint is due, from now on."""
         policy = self._policy
         self._due_count = self.count + policy.every_steps if policy.every_steps else math.inf
-        self._due_time = time.monotonic() + policy.every_minutes * 60 if policy.every_minutes else math.inf
+        self._due_time = monotonic() + policy.every_minutes * 60 if policy.every_minutes else math.inf
 
     def prepare(self, source: object) -> None:
         """A ticking loop over something is about to begin: where a resumed run has its position, it is put there."""
@@ -90,8 +90,18 @@ class DueTicks(Ticks):
         """
         guard = self._guard
         guard.ticking = True
-        if guard.requested is not None:
-            self._stop(guard.requested)
+        # Nearly always nothing is due, and this runs at every step of a training: no call that can be spared.
+        if (
+            guard.requested is not None
+            or self._watches_best
+            or self.count >= self._due_count
+            or monotonic() >= self._due_time
+        ):
+            self._act(guard.requested)
+
+    def _act(self, stop: KeyboardInterrupt | None) -> None:
+        if stop is not None:
+            self._stop(stop)
         kind = self._due()
         if kind is not None:
             self._checkpoint(kind)
@@ -100,7 +110,7 @@ class DueTicks(Ticks):
         best = self._watches_best and self._is_new_best()  # asked first: it is what ranks a checkpoint that is due
         if self.count >= self._due_count:
             return "step"
-        if time.monotonic() >= self._due_time:
+        if monotonic() >= self._due_time:
             return "time"
         return "best" if best else None
 
@@ -113,7 +123,7 @@ class DueTicks(Ticks):
 
     def _has_time(self) -> bool:
         """Whether a checkpoint can be expected to be done before the scheduler kills."""
-        left = self._guard.deadline - time.monotonic()
+        left = self._guard.deadline - monotonic()
         if self._last_seconds() <= left:
             return True
         self._say(f"no checkpoint: the last one took {self._last_seconds():.1f} s, and {max(0.0, left):.1f} s are left")

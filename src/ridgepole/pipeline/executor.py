@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole.checkpoint import rng
 from ridgepole.errors import add_note_once, redact, text_of
@@ -14,9 +15,13 @@ from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.retrying import WayBack, let_go
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.processes import PipelineProcess, skip_of
+
+if TYPE_CHECKING:
+    from ridgepole.pipeline.cache import ProcessCache
 
 
 class FunctionProcess(PipelineProcess):
@@ -39,12 +44,23 @@ class FunctionProcess(PipelineProcess):
 
 
 class Executor:
-    """Runs a plan's processes and keeps the outcome of each."""
+    """Runs a plan's processes and keeps the outcome of each.
 
-    def __init__(self, plan: Plan, controller: Controller, guard: SignalGuard) -> None:
+    Args:
+        plan: The plan.
+        controller: Owns the permanences.
+        guard: Knows about signals.
+        note: Told how all processes stand, whenever one begins.
+    """
+
+    def __init__(
+        self, plan: Plan, controller: Controller, guard: SignalGuard, note: Callable[[Sequence[Outcome]], None]
+    ) -> None:
         self.plan = plan
         self.controller = controller
         self.guard = guard
+        self.note = note
+        self.cache: ProcessCache | None = None
 
     def run(self) -> None:
         """Runs all processes.
@@ -52,6 +68,10 @@ class Executor:
         Raises:
             BaseException: The first failure, unchanged but for notes of where.
         """
+        if any(part.cache != "off" for part in self.plan.processes):
+            from ridgepole.pipeline.cache import cache_of
+
+            self.cache = cache_of(self.plan, self.controller)
         resumption = self.controller.resumption
         begun = resumption is not None and resumption.name is not None
         if self.plan.policy.after_process and self.plan.processes and not begun:
@@ -77,14 +97,9 @@ class Executor:
     def _run_one(self, part: Part, outcome: Outcome, resumption: Resumption | None) -> None:
         started = time.monotonic()
         outcome.status = "running"
+        self.note(self.controller.outcomes)
         try:
-            skipped = self._attempts(part, resumption)
-            if skipped:
-                outcome.status, outcome.reason = "skipped", skipped if isinstance(skipped, str) else ""
-                why = f": {outcome.reason}" if outcome.reason else ""
-                self.controller.get_permanence(LOGGER).info("%s", f"{part.name} skipped{why}")
-            else:
-                outcome.status = "done"
+            outcome.status = self._settle(part, outcome, resumption)
         except BaseException as error:
             outcome.status = "failed"
             where = f", {part.place}" if part.place else ""
@@ -95,25 +110,56 @@ class Executor:
         self.controller.position += 1
         self.controller.ticks.end_process()
 
+    def _settle(
+        self, part: Part, outcome: Outcome, resumption: Resumption | None
+    ) -> Literal["done", "skipped", "cached"]:
+        """Runs a process, unless another run has done it or it skips itself, and says why where it did not run."""
+        cache = self.cache
+        if cache is not None:
+            cache.begin(part, outcome, resumption)
+            if resumption is None and not part.force and cache.restore(outcome):
+                self.controller.say("info", f"{part.name} cached: {outcome.reason}")
+                return "cached"
+        skipped = self._attempts(part, resumption)
+        if skipped:
+            outcome.reason = skipped if isinstance(skipped, str) else ""
+            self.controller.say("info", f"{part.name} skipped{': ' if outcome.reason else ''}{outcome.reason}")
+            if cache is not None:
+                cache.went_otherwise(outcome)
+            return "skipped"
+        if cache is not None:
+            cache.store()
+        return "done"
+
     def _attempts(self, part: Part, resumption: Resumption | None) -> bool | str:
+        """Runs a process, again where it failed and may be retried: from the newest checkpoint, as a resume would."""
         retries = part.retries
-        left = retries.n if retries else 0
-        pause = retries.backoff if retries else 0.0
-        while True:
+        # Where one of several ranks fails, the others are in the middle of it: the launcher starts all of them again.
+        if retries is None or retries.n < 1 or self.controller.world_size > 1:
+            return self._once(part, resumption)
+        way = WayBack(self.controller, boundary=resumption is None)
+        pause = retries.backoff
+        for left in range(retries.n, 0, -1):
             try:
                 return self._once(part, resumption)
             except Exception as error:
-                if self.controller.world_size > 1:
-                    raise  # the other ranks are in the middle of it; the launcher starts all of them again
-                if retries is None or left < 1 or not {base.__name__ for base in type(error).__mro__} & set(retries.on):
+                if not {base.__name__ for base in type(error).__mro__} & set(retries.on):
                     raise
-                left -= 1
-                resumption = None
+                place = way.find()
+                if isinstance(place, str):
+                    add_note_once(error, f"{part.name} was not tried again: {place}")
+                    raise
                 what = redact(f"{type(error).__name__}: {text_of(error)}", self.plan.secrets)
-                message = f"{part.name} failed with {what}; trying again, {left} retries left"
-                self.controller.get_permanence(LOGGER).warning("%s", message)
-                self._pause(pause)
-                pause *= 2
+                let_go(error)
+            where = f" from step {place.step}" if place.inside else ""
+            message = f"{part.name} failed with {what}; trying again{where}, {left - 1} retries left"
+            self.controller.get_permanence(LOGGER).warning("%s", message)
+            self._pause(pause)
+            pause *= 2
+            self.controller.go_back(place)
+            rng.restore(place.framework["rng"])
+            resumption = place if place.inside else None
+        return self._once(part, resumption)
 
     def _pause(self, seconds: float) -> None:
         """Waits, and obeys a signal at once: nothing is half-done between two attempts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ LOGGER = "logger"
 """The name under which all loggers of a run are found as one."""
 PROGRESS = "progress_manager"
 """The name under which the progress display is always found."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=[ >])")
+"""Where an object lies, which differs from one process to the next and says nothing of what it is."""
 
 
 class View(enum.Enum):
@@ -60,6 +64,7 @@ class Part:
         default: Whether the framework added it.
         force: Whether a process ignores its `skip`.
         retries: How a failing process is tried again.
+        cache: When a process that another run has done is not done again.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Part:
     default: bool = False
     force: bool = False
     retries: Retries | None = None
+    cache: Literal["off", "exists", "fingerprint"] = "off"
 
     @property
     def type_name(self) -> str:
@@ -186,8 +192,10 @@ def plain_json(value: Any, secrets: frozenset[str] = frozenset(), depth: int = 0
     if depth < 64:
         if isinstance(value, Mapping):
             return {str(key): inner(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, list | tuple):
             return [inner(item) for item in value]
+        if isinstance(value, set | frozenset):  # whose order differs from one process to the next
+            return sorted((inner(item) for item in value), key=text_of)
         if is_dataclass(value) and not isinstance(value, type):
             return {item.name: inner(getattr(value, item.name)) for item in fields(value)}
-    return redact(text_of(value), secrets)
+    return redact(_ADDRESS.sub("", text_of(value)), secrets)

@@ -57,12 +57,9 @@ def code_files(plan: Plan) -> dict[str, str]:
     Returns:
         The first 16 hex digits of SHA-256 by path, relative to the pipeline's directory where the file lies in it.
     """
-    files = set()
-    for part in (*plan.permanences, *plan.processes):
-        module = sys.modules.get(getattr(part.target, "__module__", ""))
-        file = getattr(module, "__file__", None)
-        if file and not _is_installed(Path(file)):
-            files.add(Path(file))
+    modules = {getattr(part.target, "__module__", "") for part in (*plan.permanences, *plan.processes)}
+    named = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    files = {path for path in (Path(file) for file in named if file) if not is_installed(path)}
     if plan.settings.package:
         files |= set((plan.directory / plan.settings.package).rglob("*.py"))
     found = {}
@@ -73,8 +70,10 @@ def code_files(plan: Plan) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _is_installed(path: Path) -> bool:
-    return "site-packages" in path.parts or path.is_relative_to(Path(__file__).parents[1])
+def is_installed(path: Path) -> bool:
+    """Whether a source file is that of an installed package, Ridgepole included, and not the user's own."""
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return bool(installed) or path.is_relative_to(Path(__file__).parents[1])
 
 
 def _git(directory: Path, *arguments: str) -> str | None:

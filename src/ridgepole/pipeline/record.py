@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -53,6 +54,7 @@ class Record:
             "file": before.get("file", str(plan.file.absolute()) if plan.file else None),
         }
         self.clock = time.monotonic()
+        self._config: Mapping[str, Any] = {}
 
     @property
     def is_forked(self) -> bool:
@@ -74,10 +76,12 @@ class Record:
             raise RunDirError(f"can't write the run directory {self.directory.path}: {reason}") from error
 
     def _start(self, config: Mapping[str, Any]) -> None:
-        directory, secrets = self.directory, self.plan.secrets
+        directory, secrets, self._config = self.directory, self.plan.secrets, config
         directory.write_run(**self.fields)
-        directory.start_attempt(int(self.fields["attempt"]))
-        if self.resumption is not None and self.resumption.name is not None:
+        goes_on = self.resumption is not None and self.resumption.name is not None
+        where = (self.resumption.name, self.resumption.step) if self.resumption is not None and goes_on else ()
+        directory.start_attempt(int(self.fields["attempt"]), *where)
+        if goes_on:
             return  # what the results come from is what the first attempt wrote
         directory.write_config(self.plan.source)
         directory.write_json(rundir.RESOLVED, config)
@@ -101,6 +105,35 @@ class Record:
         if diff:
             masked = "\n".join(mask(line) for line in redact(diff, secrets).split("\n"))
             rundir.write_atomically(directory.path / rundir.DIFF, masked.encode("utf-8", "replace"))
+
+    def adopt(self) -> None:
+        """Notes what a resumed run goes on with where that is not what was stored: the states it had fit to it.
+
+        The values given with `-s` are then those of this attempt; the rest of `provenance.json` stays as it was.
+
+        Raises:
+            OSError: If it can't be written.
+        """
+        if not self.writes:
+            return
+        stored = rundir.read_run(self.directory.path)
+        if stored.json(rundir.RESOLVED) == self._config:
+            return
+        self.directory.write_config(self.plan.source)
+        self.directory.write_json(rundir.RESOLVED, self._config)
+        given = plain_json({"overrides": self.plan.overrides}, self.plan.secrets)
+        self.directory.write_json(rundir.PROVENANCE, stored.json(rundir.PROVENANCE) | given)
+
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """Writes how the processes stand, for those who look at a run while it goes on.
+
+        A disk that refuses fails nothing here: how the run ends is written, or complained of, at its end.
+        """
+        if self.is_forked or not self.writes:
+            return
+        self.fields["processes"] = [asdict(outcome) for outcome in outcomes]
+        with contextlib.suppress(OSError):
+            self.directory.write_run(**self.fields)
 
     def end(self, status: str, errors: Sequence[BaseException], outcomes: Sequence[Outcome]) -> None:
         """Writes how the run has ended.

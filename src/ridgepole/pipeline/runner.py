@@ -17,7 +17,7 @@ from ridgepole.errors import join_errors
 from ridgepole.launch import is_launched
 from ridgepole.permanence import current_run
 from ridgepole.pipeline.checkpoints import Resumption, newest_resumption, resumption_of
-from ridgepole.pipeline.comparison import changed_code, check_config, unfinished
+from ridgepole.pipeline.comparison import changed_code, check_config, check_place, unfinished
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.executor import Executor
 from ridgepole.pipeline.outcome import Outcome
@@ -119,12 +119,13 @@ def _reopened(plan: Plan, path: Path, allow: Sequence[str], warn: Callable[[str]
     stored = unfinished(path)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(contextlib.closing(RunDir.reopen(stored.path)))
-        stored = unfinished(path, owned=True)  # who owned it a moment ago may have finished it
+        stored = unfinished(path)  # who owned it a moment ago may have finished it
         seed = int(stored.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
         check_config(stored, plan.resolved(seed), allow)
+        resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1, size)
+        check_place(stored, plan, resumption)
         for line in changed_code(stored, plan):
             warn(line)
-        resumption = newest_resumption(stored.path, int(stored.fields.get("attempt", 1)) + 1, size)
         stack.pop_all()  # from here on the attempt gives the ownership back
     return Beginning(directory, seed, resumption)
 
@@ -201,10 +202,10 @@ def _attempt(plan: Plan, beginning: Beginning, announce: Callable[[Path], None] 
             controller = Controller(plan, directory.path, config, seed, guard, resumption, team)
             if team is not None:
                 team.attach(guard, partial(_last_words, controller, record))
-            executor = Executor(plan, controller, guard)
+            executor = Executor(plan, controller, guard, record.note)
             outcomes = controller.outcomes
             with seeded(seed, deterministic=plan.settings.deterministic):
-                errors, late = _live(controller, executor, team)
+                errors, late = _live(controller, executor, record, team)
         except BaseException as error:
             if record.is_forked:
                 raise
@@ -233,7 +234,7 @@ def _last_words(controller: Controller, record: Record, error: BaseException) ->
 
 
 def _live(
-    controller: Controller, executor: Executor, team: Team | None
+    controller: Controller, executor: Executor, record: Record, team: Team | None
 ) -> tuple[list[BaseException], list[BaseException]]:
     """The part of a run in which permanences exist. Returns what it failed with, and the errors of the clean-up."""
     pid = os.getpid()
@@ -244,6 +245,7 @@ def _live(
             controller.open()
             if team is not None:
                 team.barrier("the start of the processes")
+            record.adopt()
             executor.run()
         except BaseException as error:
             if os.getpid() != pid:  # a forked child that leaves by an exception: all of this is its parent's

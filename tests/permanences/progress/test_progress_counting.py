@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import io
 import signal
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -427,6 +430,70 @@ def test_a_source_that_ends_early_or_fails_counts_what_was_done(in_run: Callable
     gc.collect()
     # The body of the last item can't be told from the source that failed behind it: that item does not count.
     assert it.run.step == 90 + 89
+
+
+class OneByOne:
+    """Counts as documented, in the simplest way: an item that is done counts, unless its body ticked itself."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.stack: list[SimpleNamespace] = []
+
+    def tick(self) -> None:
+        if self.stack:
+            self.stack[-1].for_good = self.stack[-1].aside = True
+        self.step += 1
+
+    def loop(self, items: range) -> Iterator[int]:
+        if self.stack:
+            self.stack[-1].aside = True
+        me = SimpleNamespace(aside=False, for_good=False)
+        self.stack.append(me)
+        try:
+            for item in items:
+                me.aside = me.for_good
+                yield item
+                self.step += not me.aside
+        finally:
+            self.stack[:] = [other for other in self.stack if other is not me]
+
+
+def random_program(
+    random: Random,
+    loop: Callable[[range], Iterator[int]],
+    tick: Callable[[], None],
+    interrupt: Callable[[], None],
+    step: Callable[[], int],
+    depth: int = 0,
+) -> list[int]:
+    """Nested loops that are left by break and by exceptions, tick, and are interrupted; the step in every body."""
+    steps = []
+    length = random.choice([0, 1, 2, 3, 20, 150]) if depth < 3 else random.choice([0, 1, 5])
+    left_at, fails_at = random.choice([None, None, length // 2, 0]), random.choice([None, None, None, length // 3])
+    with contextlib.suppress(KeyError):
+        for item in loop(range(length)):
+            steps.append(step())
+            if random.random() < 0.05:
+                random.choice([tick, interrupt])()
+            if depth < 3 and random.random() < 0.03:
+                steps += random_program(random, loop, tick, interrupt, step, depth + 1)
+            if item == left_at:
+                break
+            if item == fails_at:
+                raise KeyError
+    return [*steps, step()]
+
+
+def test_random_programs_have_the_same_step_in_every_body_as_if_counted_one_by_one(
+    in_run: Callable[..., SimpleNamespace],
+) -> None:
+    for seed in range(200):
+        it, naive = in_run(due=1 + seed % 97), OneByOne()
+        track = functools.partial(it.manager.track, name="train", tick=True)
+        ticks = it.run.ticks
+        found = random_program(Random(seed), track, it.run.tick, ticks.interrupt, lambda ticks=ticks: ticks.step)
+        wanted = random_program(Random(seed), naive.loop, naive.tick, lambda: None, lambda naive=naive: naive.step)
+        assert found == wanted, f"program {seed}"
 
 
 def test_ticking_outside_of_a_run_is_just_a_loop(manager: ProgressManager) -> None:

@@ -192,7 +192,7 @@ class BasicLogger(BaseLoggerManager):
             LogWriteError: If that can't be written down.
         """
         journal, run = self._opened(), run_of(self)
-        journal.rewind(int(state.get("seq", 0)), 1 if run is None else run.attempt)
+        journal.rewind(int(state["seq"]) if "seq" in state else None, 1 if run is None else run.attempt)
         super().load_state_dict(state)
 
     def get_state(self) -> dict[str, Any]:

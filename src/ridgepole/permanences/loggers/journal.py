@@ -118,11 +118,12 @@ class Journal:
             self.suffix = f"-{os.getpid()}-{self._seq}"
         watch_forks(self)
 
-    def rewind(self, seq: int, attempt: int) -> None:
-        """Goes back to a checkpoint: hides what was logged between it and the opening of this journal.
+    def rewind(self, seq: int | None, attempt: int) -> None:
+        """Goes back to a checkpoint: hides what was logged between it and now.
 
         Args:
-            seq: The sequence number that the checkpoint would have used next.
+            seq: The sequence number that the checkpoint would have used next; None goes back to the beginning, which
+                hides what was there when this journal was opened.
             attempt: The attempt of the run that goes on from there.
 
         Raises:
@@ -133,7 +134,8 @@ class Journal:
         directory = self._path.parent
         with self._lock:
             try:
-                rundir.note_attempt(directory, attempt, self._first_seq, min(seq, self._first_seq))
+                first, end = (0, self._first_seq) if seq is None else (seq, self._seq)
+                rundir.note_attempt(directory, attempt, end, min(first, end))
             except OSError as error:
                 name = str(directory / rundir.ATTEMPTS)
                 raise LogWriteError(error.errno, error.strerror or str(error), name) from error

@@ -110,7 +110,8 @@ class Bars(Progress):
                 task.start_time = self.get_time()
             self._tasks[task_id] = task
             self._task_index = TaskID(int(task_id) + 1)
-        self.refresh()  # outside the lock: the display takes its own first
+        if visible:
+            self.refresh()  # outside the lock: the display takes its own first
         return task_id
 
     if NEEDS_LOCK:

@@ -56,6 +56,8 @@ class Display:
         period: Seconds between two looks at the counters, at least.
         lock: Taken for whatever changes what is shown.
         off: Whether the display has been switched off for good.
+        pauses: How often it is paused just now.
+        engaged: Whether the thread that holds the lock is at work on the display.
     """
 
     period = 0.1
@@ -64,9 +66,12 @@ class Display:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.off = not self.shows
+        self.pauses = 0
+        self.engaged = False
         self._sources: list[Source] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._busy: LazyTask | None = None  # one that was running when it was last looked for
         if self.shows:
             displays().all.add(self)
             displays().on_fork(self.forked)
@@ -87,6 +92,9 @@ class Display:
 
     def notice(self) -> None:
         """Learns at once that a task has begun or ended."""
+
+    def catch_up(self) -> None:
+        """Does what had to wait while the display was at work."""
 
     def settle(self) -> None:
         """Leaves the rows behind where nothing runs and nobody holds the display open."""
@@ -160,7 +168,13 @@ class Display:
 
     def _idle_sources(self) -> bool:
         """Whether nothing runs and nobody holds the display open."""
-        return not any(source.held or any(task.busy for task in source.tasks()) for source in self._sources)
+        if self._busy is not None and self._busy.busy:  # asked at every print: there may be hundreds of tasks
+            return False
+        if any(source.held for source in self._sources):
+            return False
+        running = (task for source in self._sources for task in source.tasks() if task.busy)
+        self._busy = next(running, None)
+        return self._busy is None
 
     def _loop(self, stop: threading.Event) -> None:
         pause = self.period
@@ -168,6 +182,7 @@ class Display:
             spent = time.thread_time()
             with self.guarded():
                 if not stop.is_set() and not self.off:
+                    self._busy = None  # it may have been removed
                     self.paint()
             pause = min(2.0 + self.period, max(self.period, (time.thread_time() - spent) / DRAWING_SHARE))
 
@@ -178,7 +193,13 @@ class Display:
         """Holds the lock; an error inside switches the display off instead of being raised."""
         try:
             with self.lock:
-                yield
+                outermost, self.engaged = not self.engaged, True
+                try:
+                    yield
+                finally:
+                    self.engaged = not outermost
+                if outermost:
+                    self.catch_up()
         except Exception as error:  # noqa: BLE001 - the user's loop must never see what the display ran into
             self.fail(error)
 
@@ -229,7 +250,7 @@ class Displays:
             device = 0
         known = self._screens.get(device) if device else None
         # One that nobody uses is made anew: the device's number may belong to another terminal by now.
-        if known is not None and (known.active or os.getpid() != self._pid):
+        if known is not None and (known.active or known.pauses or os.getpid() != self._pid):
             return known
         made = make(console)
         if device:

@@ -56,9 +56,7 @@ class BarsLive(Live):
         if self.closed:
             return
         with self._lock:
-            if self._display is None or not (self._display.active or self._display.off):
-                self._display = display_for(self.console)
-            self._display.attach(self)
+            self.display.attach(self)
 
     def forked(self) -> None:
         """Makes the locks anew in a forked child, where the thread that holds one may be missing."""
@@ -104,8 +102,11 @@ class BarsLive(Live):
 
     @property
     def display(self) -> Display:
-        """The display in use; before there is one, that of the terminal, which others may be drawing on."""
-        return self._display if self._display is not None and self._display.active else display_for(self.console)
+        """The display in use; where there is none, that of the terminal, which others may be drawing on or pausing."""
+        display = self._display
+        if display is None or not (display.active or display.pauses or display.off):
+            display = self._display = display_for(self.console)
+        return display
 
 
 def display_for(console: Console) -> Display:

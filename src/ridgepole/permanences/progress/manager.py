@@ -52,6 +52,8 @@ class ProgressManager(Permanence):
         TypeError: If `console` is not a Rich console.
     """
 
+    # `advance` reads it at every call; a slot is read faster than the dictionary of an object that keeps other things.
+    __slots__ = ("progress_dict",)
     ranks: ClassVar[Literal["all", "zero"]] = "zero"
     _clock: Callable[[], float] = staticmethod(time.monotonic)
 
@@ -113,7 +115,7 @@ class ProgressManager(Permanence):
 
     def init_live(self) -> None:
         """Builds `live` anew from the bars there are; one that is on the screen already stays, with all bars in it."""
-        if self.live.is_started or self.live.closed or self.live.display.active:
+        if self.live.is_started or self.live.closed or self.live.display.active or self.live.display.pauses:
             self.live.refresh()
         else:
             self.live = self._init_live()
@@ -255,10 +257,9 @@ class ProgressManager(Permanence):
         Raises:
             ValueError: If there is no such bar, or the bar has no such task.
         """
-        if advance:
-            self.advance(progress_name, task_id)
-        task = self._task(progress_name, task_id)
-        task.status = status if type(status) is str else text.clean(status)
+        self.advance(progress_name, task_id, 1.0 if advance else 0.0, status)
+        if not status:
+            self._task(progress_name, task_id).status = ""
 
     def reset(self, progress_name: str) -> None:
         """Sets all tasks of a bar back to 0 and shows their rows again.

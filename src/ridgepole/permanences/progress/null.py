@@ -75,6 +75,7 @@ class NullProgressManager(Permanence):
         console: What was given.
     """
 
+    __slots__ = ("progress_dict",)
     ranks: ClassVar[Literal["all", "zero"]] = "all"
 
     def __init__(self, console: Any = None, direct: bool = False) -> None:  # noqa: ARG002 - the same surface

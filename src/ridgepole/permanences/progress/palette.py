@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 from collections.abc import Sequence
 
 # Okabe and Ito, "Color Universal Design" (2008), the dark ones put late. Their black is a grey here, visible on dark
@@ -29,6 +30,7 @@ def next_color(used: Sequence[str]) -> str:
     return f"#{round(red * 255):02X}{round(green * 255):02X}{round(blue * 255):02X}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _hue(color: str) -> float:
     red, green, blue = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
     return colorsys.rgb_to_hls(red, green, blue)[0]

@@ -16,7 +16,10 @@ from rich.cells import cell_len, set_cell_size
 _ESCAPE = re.compile(r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 # Escape codes that only change how text looks may pass: colours (SGR) and links (OSC 8).
 LOOKS = re.compile(r"\x1b(?:\[[0-9;:]*m|\]8;[^\x07\x1b]*(?:\x07|\x1b\\))")
-_CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\r\n]")
+_CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\b\r\n]")
+# The start of a code whose end will come with the next text.
+_BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b\r\n]*\x1b?|[ -/]*)\Z")
+_LAST = re.compile(rf"[^\x1b]((?:{LOOKS.pattern})*)\Z")
 RESET = "\x1b[0m"
 LONGEST_LINE = 4000
 KEEP_SECONDS = 1.0
@@ -36,6 +39,8 @@ class Region:
         self.lines = [""]
         self.row = 0
         self._anew = False  # the next text takes the place of what stands in the line
+        self._back = 0  # characters at its end that the next text takes the place of
+        self._part = ""  # the start of a code
         self._looks = ""  # colours that were switched on since then
         self._keep = 0
         self._moved_at = 0.0
@@ -48,6 +53,10 @@ class Region:
         """
         done: list[str] = []
         at = 0
+        if self._part:
+            text, self._part = self._part + text, ""
+        if "\x1b" in text and (begun := _BEGUN.search(text)) and len(begun[0]) < LONGEST_LINE:
+            text, self._part = text[: begun.start()], begun[0]
         for control in _CONTROL.finditer(text):
             self._put(text[at : control.start()])
             at = control.end()
@@ -60,14 +69,19 @@ class Region:
     def _put(self, text: str) -> None:
         text = text.replace("\x1b", "")  # a code that is not whole
         if text:
-            self.lines[self.row] = self._looks + text if self._anew else self.lines[self.row] + text
-            self._anew, self._looks = False, ""
+            line = self._looks if self._anew else self.lines[self.row]
+            for _ in range(self._back):
+                line = _LAST.sub(r"\1", line)
+            self.lines[self.row] = line + text
+            self._anew, self._back, self._looks = False, 0, ""
 
     def _obey(self, control: str, done: list[str]) -> None:
         if control == "\n":
             self._next(done)
         elif control == "\r":
             self._anew = True
+        elif control == "\b":
+            self._back += not self._anew
         elif LOOKS.fullmatch(control):
             if self._anew:
                 self._looks += control
@@ -79,7 +93,7 @@ class Region:
     def _next(self, done: list[str]) -> None:
         self.lines[self.row] += self._looks
         self.row += 1
-        self._anew, self._looks = self.row < len(self.lines), ""
+        self._anew, self._back, self._looks = self.row < len(self.lines), 0, ""
         if self._anew:
             return
         self.lines.append("")
@@ -130,6 +144,7 @@ class Region:
         lines = self.visible()
         if self._anew:  # a carriage return that a terminal would still obey
             lines[-1] = lines[-1].rstrip() and lines[-1] + "\r"
+        lines[-1] += "\b" * self._back + self._part
         self.__init__(self._take_back)  # type: ignore[misc]  # as new
         return lines
 

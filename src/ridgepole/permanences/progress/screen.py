@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import IO, Any, TextIO, cast
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -23,7 +23,7 @@ from rich.console import Console
 from ridgepole.permanences.progress.display import IDLE_SECONDS, Display, Source
 from ridgepole.permanences.progress.region import LOOKS, Region, cut
 from ridgepole.permanences.progress.rows import Painter
-from ridgepole.permanences.progress.streams import Redirection
+from ridgepole.permanences.progress.streams import Redirection, Stream, real
 from ridgepole.permanences.progress.task import LazyTask
 
 # A synchronised update (DEC private mode 2026): terminals that know it show the frame at once, others ignore it.
@@ -34,7 +34,7 @@ END = "\x1b[?25h\x1b[?2026l"
 ERASE = "\r\x1b[K\x1b7\x1b[B\x1b[J\x1b8"
 TAIL_PERIOD = 0.05
 NOTE_PERIOD = 0.5
-HISTORY_LINES = 50
+HISTORY_LINES = 200
 
 
 class Screen(Display):
@@ -51,12 +51,13 @@ class Screen(Display):
         self._console = console
         self._painter = Painter(console)
         self._redirection = Redirection(self)
-        self._terminal: IO[str] = self._redirection.real(console.file)
+        self._out = self._redirection.stream(real(console.file))
         self._open = False
         self._in_child = False
-        self._pauses = 0
+        self.frame: str | None = None
+        self.later: list[tuple[Stream, str]] = []
+        self._lent = False
         self._paused_at = 0.0
-        self._led: list[Console] = []
         self._rows: list[str] = []
         self._seen: object = None
         self._history: deque[str] = deque(maxlen=HISTORY_LINES)
@@ -72,27 +73,14 @@ class Screen(Display):
         super().attach(source)
         with self.guarded():
             if self._sources:
-                # Before there is anything to see: another display that begins now is to find our streams.
-                self._redirection.install(self._terminal)
+                self._redirection.take_over(self._out.real)
                 self._redirection.install_input(self._asking)
-            if self._open:
-                self._lead_consoles()
-        if not self.off:
-            with contextlib.suppress(Exception):
-                self._redirection.adopt_handlers(self._terminal)
-
-    def detach(self, source: Source) -> None:
-        """Leaves the rows of a source as they are and forgets it."""
-        super().detach(source)
-        if not self._sources:
-            with contextlib.suppress(Exception):
-                self._redirection.release_handlers()
 
     # -- frames -------------------------------------------------------------------------------------------------
 
     def paint(self, *, force: bool = False) -> None:
         """Draws where something has changed; leaves the rows behind where nothing runs any more."""
-        if self._pauses:
+        if self.pauses:
             return
         clock = time.monotonic()
         tasks = self._look(clock)
@@ -101,8 +89,7 @@ class Screen(Display):
             return
         if not tasks and not self._open:
             return
-        if self._open:
-            self._redirection.install(self._terminal)  # again: another display may have put the real ones back
+        self._redirection.take_over(self._out.real)  # again: others may have put new streams in place
         size = self._size()
         seen = (
             size,
@@ -148,17 +135,18 @@ class Screen(Display):
         """Columns and rows: what the console says, but never more than the terminal has (`COLUMNS` may be stale)."""
         size = self._console.size
         try:
-            real = os.get_terminal_size(self._terminal.fileno())
+            own = os.get_terminal_size(self._out.real.fileno())
         except (AttributeError, OSError, ValueError):
             return os.terminal_size((size.width, size.height))
-        return os.terminal_size((min(size.width, real.columns or 80), min(size.height, real.lines or 25)))
+        return os.terminal_size((min(size.width, own.columns or 80), min(size.height, own.lines or 25)))
 
     def _frame(self, above: str = "") -> None:
         """Writes one frame: lines above, what may still change of foreign output, the bars, and the cursor back up."""
-        width = max(1, self._size().columns - 1)
+        size = self._size()
         region = self._live_region()
-        lines = [cut(line, width) for line in region.visible()] if region else [""]
-        row = region.row if region else 0
+        lines, row = (region.visible(), region.row) if region else ([""], 0)
+        hidden = max(0, len(lines) - max(1, size.lines - len(self._rows)))  # more than there is room for
+        lines, row = [cut(line, size.columns) for line in lines[hidden:]], max(0, row - hidden)
         below = len(lines) - 1 - row + len(self._rows)
         across = cell_len(LOOKS.sub("", lines[row]))
         back = (f"\x1b[{below}A\r" if below else "\r") + (f"\x1b[{across}C" if across else "")
@@ -177,39 +165,30 @@ class Screen(Display):
         return f"\x1b[{self._lifted}A" if self._lifted else ""
 
     def _write(self, text: str) -> None:
-        self._terminal.write(text)
-        self._terminal.flush()
+        self.frame = text
+        try:
+            self._out.raw_write(text)
+            self._out.raw_flush()
+        finally:
+            self.frame = None
 
     # -- taking and giving back the terminal --------------------------------------------------------------------
 
     def _ensure_open(self, width: int) -> None:
         if self._open:
             return
-        self._terminal = self._redirection.real(self._console.file)
-        self._redirection.install(self._terminal)
-        self._lead_consoles()
+        self._out = self._redirection.stream(real(self._console.file))
+        self._redirection.take_over(self._out.real)
         # Where the cursor stands behind the start of a line, this moves to the next one; else it stays.
         self._write(" " * width + "\r")
         self._open = True
 
     def released(self) -> None:
         """Gives `input` and the streams back when nobody shows anything any more."""
+        if self._lent:  # who has the other screen is not heard any more
+            self._lent, self.pauses = False, self.pauses - 1
         self._redirection.remove_input()
-        self._redirection.remove()
-
-    def _lead_consoles(self) -> None:
-        """Leads what managers' consoles print above the bars, where they hold the terminal's stream themselves."""
-        for source in self._sources:
-            if source.console.file is self._terminal and source.console not in self._led:
-                source.console.file = cast("IO[str]", self._redirection.stand_in(cast("TextIO", self._terminal)))
-                self._led.append(source.console)
-
-    def _release(self) -> None:
-        """Gives streams and consoles back."""
-        self._redirection.remove()
-        for console in self._led:
-            console.file = self._terminal
-        self._led = []
+        self._redirection.give_back()
 
     def _shut(self, rows: list[str]) -> None:
         """Leaves rows behind, above whatever comes next, and gives the terminal back."""
@@ -218,10 +197,10 @@ class Screen(Display):
         self._open = False
         cleared = [stream.clear() for stream in self._redirection.streams]
         lines = [line for *whole, _ in cleared for line in whole]
-        self._release()
         self._rows, self._seen = [], None
         whole = "".join(line + "\r\n" for line in [*lines, *rows])
-        self._write(BEGIN + self._to_top() + ERASE + whole + "".join(begun for *_, begun in cleared) + END)
+        # What is begun comes last of all: it may end in the middle of a code.
+        self._write(BEGIN + self._to_top() + ERASE + whole + END + "".join(begun for *_, begun in cleared))
         self._lifted = 0
         self._history.clear()
 
@@ -230,7 +209,6 @@ class Screen(Display):
         self._open = False
         for stream in self._redirection.streams:
             stream.clear()
-        self._release()
         self.released()
 
     def finish(self, source: Source | None) -> None:
@@ -239,7 +217,7 @@ class Screen(Display):
         mine = tasks if source is None else [task for task in source.tasks() if task in tasks]
         width = max(1, self._size().columns - 1)
         rows = self._draw_rows(mine, width, len(mine))
-        if rows and not self._pauses:
+        if rows and not self.pauses:
             self._ensure_open(width + 1)
         others = any(task not in mine for task in tasks) or len(self._sources) > 1
         for task in mine:
@@ -270,11 +248,8 @@ class Screen(Display):
         return clock - self._idle_since >= IDLE_SECONDS
 
     def notice(self) -> None:
-        """Leaves the rows behind at once where what comes next will not be written through our streams.
-
-        That is so at an interactive prompt, and inside another display that puts the real streams back at its end.
-        """
-        if hasattr(sys, "ps1") or sys.flags.interactive or self._redirection.foreign:
+        """Leaves the rows behind at once at an interactive prompt, which is not written through our streams."""
+        if hasattr(sys, "ps1") or sys.flags.interactive:
             self.settle()
 
     # -- pauses -------------------------------------------------------------------------------------------------
@@ -284,22 +259,45 @@ class Screen(Display):
         """Takes the bars off and gives the terminal back for a while."""
         with self.guarded():
             self.settle()
-            if not self._pauses:
+            if not self.pauses:
                 self._paused_at = time.monotonic()
                 self._shut([])
-            self._pauses += 1
+            self.pauses += 1
         try:
             yield
         finally:
             with self.guarded():
-                self._pauses = max(0, self._pauses - 1)
-                if not self._pauses:
+                self.pauses = max(0, self.pauses - 1)
+                if not self.pauses:
                     self._leave_out(time.monotonic() - self._paused_at)
+                    self._come_back()
 
     def _leave_out(self, seconds: float) -> None:
         for source in self._sources:
             for task in source.tasks():
                 task.skip(seconds)
+
+    def _come_back(self) -> None:
+        """Shows the rows again at once: what is printed next stands above them."""
+        if self._sources and not self.off:
+            self.paint(force=True)
+
+    def lend(self) -> None:
+        """Takes the bars off: another program has gone to the terminal's other screen."""
+        with self.guarded():
+            if not self._lent and self._sources:
+                self.settle()
+                self._shut([])
+                self.pauses += 1
+                self._lent = True
+
+    def lend_no_more(self) -> None:
+        """Shows the bars again: it has come back."""
+        with self.guarded():
+            if self._lent:
+                self._lent = False
+                self.pauses = max(0, self.pauses - 1)
+                self._come_back()
 
     def _asking(self, question: Callable[..., str]) -> Callable[..., str]:
         """An `input` (also the debugger's) during which the bars are away."""
@@ -315,10 +313,10 @@ class Screen(Display):
         """Falls silent in a forked child; what the child prints wipes away the bars below it, as the parent's does."""
         shown = self._open
         super().forked()
-        self._pauses = 0
+        self.pauses, self._lent, self.engaged, self.frame, self.later = 0, False, False, None, []
         if shown:
             self._in_child = True
-            self._redirection.install(self._terminal)
+            self._redirection.take_over(self._out.real)
 
     # -- what the program prints --------------------------------------------------------------------------------
 
@@ -339,18 +337,23 @@ class Screen(Display):
         self._frame("".join(line + "\n" for line in lines))
 
     def take_back(self, count: int) -> list[str]:
-        """Takes the last lines that were shown off again; at most so many, and only what is still on the screen."""
+        """Takes the last lines that were shown off again; at most so many, those that have scrolled away included."""
         columns, room = self._size()
         room -= 1 + len(self._rows) + self._lifted
         back: list[str] = []
         while len(back) < count and self._history:
-            height = max(1, -(-cell_len(LOOKS.sub("", self._history[-1])) // max(1, columns)))
-            if height > room:
-                break
-            room -= height
-            self._lifted += height
             back.insert(0, self._history.pop())
+            height = max(1, -(-cell_len(LOOKS.sub("", back[0])) // max(1, columns)))
+            self._lifted += height if height <= room else 0
+            room = room - height if height <= room else 0
         return back
+
+    def catch_up(self) -> None:
+        """Writes what came from a signal's handler in the middle of other output."""
+        while self.later and not self.engaged:
+            stream, text = self.later.pop(0)
+            with contextlib.suppress(OSError, ValueError):
+                stream.write(text)
 
     def show_region(self) -> None:
         """Shows what may still change, unless the screen was drawn just now: then the next frame does."""

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 
-from ridgepole import Pipeline, process
+from ridgepole import Pipeline, PipelineProcess, process
 from ridgepole.metrics import load_metrics
 from ridgepole.permanences import BaseLoggerManager, WandBLogger
 
@@ -120,3 +120,40 @@ def test_a_run_that_fails_is_marked_so(tmp_path, recorded):
     (run,) = (tmp_path / "runs").iterdir()
     (directory,) = (run / "wandb").glob("offline-run-*")
     assert [end.exit_code for end in recorded(directory).of("exit")] == [1]
+
+
+class Train(PipelineProcess):
+    """Dies after five values the first time, two after its checkpoint."""
+
+    def __init__(self, logger: BaseLoggerManager):
+        self.logger, self.done = logger, 0
+
+    def execute(self):
+        while self.done < 6:
+            first = self.controller.attempt == 1
+            if first and self.done == 3:
+                self.controller.checkpoint()
+            if first and self.done == 5:
+                raise RuntimeError("the first attempt ends here")
+            self.logger.log_metrics({"a": self.done + 10 * self.controller.attempt})
+            self.done += 1
+
+    def state_dict(self):
+        return {"done": self.done}
+
+    def load_state_dict(self, state):
+        self.done = state["done"]
+
+
+def test_a_resumed_run_takes_its_steps_up_where_the_checkpoint_was(tmp_path, recorded):
+    pipeline = Pipeline("p", progress=False).permanence("tracker", WandBLogger, mode="offline").process("train", Train)
+    with pytest.raises(RuntimeError, match="ends here"):
+        pipeline.run(tmp_path / "runs")
+    run = pipeline.resume(root=tmp_path / "runs").path
+    attached = json.loads((run / "wandb" / "attached.json").read_text())
+    found = [recorded(run / "wandb" / name) for name in attached["unsent"]]
+    assert [[(row["step"], row["a"]) for row in each.rows] for each in found] == [
+        [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)],
+        [(3, 23), (4, 24), (5, 25)],
+    ]
+    assert {header.run_id for each in found for header in each.of("run")} == {run.name}

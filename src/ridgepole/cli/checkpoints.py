@@ -1,0 +1,135 @@
+"""`ridgepole checkpoints ls|show|verify`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ridgepole import rundir
+from ridgepole.checkpoint import CheckpointInfo, CheckpointStore
+from ridgepole.checkpoint.contents import contents
+from ridgepole.cli.output import ago, columns, near, number, say, say_json, size, when
+from ridgepole.errors import CheckpointError
+from ridgepole.rundir import RunInfo
+
+_COLOURS = {"damaged": "red", "newer": "red", "ok": "green"}
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Lists, shows or verifies the checkpoints of a run; nothing of the run's code is needed."""
+    run = rundir.find_run(arguments.run, Path(arguments.run_dir or "runs"))
+    store = CheckpointStore(run.path / rundir.CHECKPOINTS)
+    if arguments.action == "ls":
+        _list(run, store, as_json=arguments.json)
+    elif arguments.action == "show":
+        _show(run, store, store.find(arguments.name), as_json=arguments.json)
+    else:
+        return _verify(store, arguments.name, as_json=arguments.json)
+    return 0
+
+
+def _list(run: RunInfo, store: CheckpointStore, *, as_json: bool) -> None:
+    infos = store.list()
+    marks = _marks(infos)
+    if as_json:
+        say_json([_row(info, marks[info.name]) for info in infos])
+    elif infos:
+        heads = ("NAME", "KIND", "STEP", "PROCESS", "SCORE", "SIZE", "AGE", "")
+        columns((_cells(info, marks[info.name]) for info in infos), heads)
+    else:
+        say(f"run {run.id} has no checkpoints")
+
+
+def _marks(infos: Sequence[CheckpointInfo]) -> dict[str, list[str]]:
+    """What there is to say of each: `latest`, `best`, `resumable`, and what is wrong with it."""
+    from ridgepole.checkpoint.retention import best_first, newest_first
+
+    latest, best = newest_first(infos)[:1], best_first(infos)[:1]
+    found: dict[str, list[str]] = {}
+    for info in infos:
+        words = [word for word, which in (("latest", latest), ("best", best)) if info in which]
+        if info.usable and (info.meta or {}).get("resumable"):
+            words.append("resumable")
+        if info.problem:
+            words.append("newer" if info.newer else "damaged")
+        found[info.name] = words
+    return found
+
+
+def _row(info: CheckpointInfo, marks: Sequence[str]) -> dict[str, Any]:
+    meta = info.meta or {}
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "step": info.step,
+        "process": meta.get("process"),
+        "position": meta.get("position"),
+        "attempt": meta.get("attempt"),
+        "score": None if info.score is None else {"metric": info.score.metric, "value": info.score.value},
+        "size": info.size,
+        "time": info.time or None,
+        "config_hash": info.config_hash or None,
+        "valid": not info.problem,
+        "problem": info.problem or None,
+        "latest": "latest" in marks,
+        "best": "best" in marks,
+        "resumable": "resumable" in marks,
+        "path": str(info.path),
+    }
+
+
+def _cells(info: CheckpointInfo, marks: Sequence[str]) -> tuple[str, ...]:
+    score = "-" if info.score is None else number(info.score.value)
+    if info.problem:
+        return (info.name, info.kind, str(info.step), "-", "-", "-", "-", " ".join(marks))
+    process = str((info.meta or {}).get("process") or "-")
+    return (info.name, info.kind, str(info.step), process, score, size(info.size), ago(info.time), " ".join(marks))
+
+
+def _show(run: RunInfo, store: CheckpointStore, info: CheckpointInfo, *, as_json: bool) -> None:
+    held = contents(info, "permanences")
+    marks = _marks(store.list()).get(info.name, [])
+    if as_json:
+        parts = {name: {"tensors": part.tensors, "bytes": part.bytes} for name, part in held.items()}
+        say_json(_row(info, marks) | {"run": run.id, "permanences": parts})
+        return
+    meta = info.meta or {}
+    done = run.json(rundir.RESOLVED).get("processes", {})
+    inside = f"inside {meta['process']}" if meta.get("process") else "between two processes"
+    say(f"checkpoint  {info.name}{' (' + ', '.join(marks) + ')' if marks else ''}")
+    say(f"path        {near(info.path)}")
+    say(f"taken       {when(info.time)} UTC, {ago(info.time)}; why: {info.kind}")
+    say(f"step        {info.step}, attempt {meta.get('attempt', '-')}")
+    say(f"process     {inside}, {meta.get('position', '-')} of {len(done) or '-'} done")
+    if info.score is not None:
+        say(f"score       {info.score.metric} {number(info.score.value)} ({info.score.mode})")
+    say(f"size        {size(info.size)}")
+    say(f"config      {info.config_hash or '-'}")
+    if held:
+        say()
+        rows = ((name, str(part.tensors), size(part.bytes)) for name, part in held.items())
+        columns(rows, ("PERMANENCE", "TENSORS", "SIZE"))
+
+
+def _verify(store: CheckpointStore, name: str | None, *, as_json: bool) -> int:
+    """Reads checkpoints through. A run that goes on may remove some meanwhile; those are no damage."""
+    names = [store.find(name).name] if name is not None else [info.name for info in store.list()]
+    if not names:
+        raise CheckpointError(f"no checkpoint in {store.path}")
+    found: dict[str, tuple[str, ...]] = {}
+    for each in names:
+        try:
+            problems = store.verify(each)
+        except CheckpointError as error:
+            problems = (str(error),)
+        if problems and not (store.path / each).exists():
+            continue
+        found[each] = problems
+    if as_json:
+        say_json([{"name": each, "valid": not problems, "problems": problems} for each, problems in found.items()])
+    else:
+        rows = [(each, text) for each, problems in found.items() for text in (problems or ("ok",))]
+        columns(rows, ("CHECKPOINT", ""), _COLOURS)
+    return 1 if any(found.values()) else 0
