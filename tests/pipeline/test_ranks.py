@@ -386,7 +386,7 @@ def test_all_stop_at_the_same_step(number, code, to, start, tmp_path):
     ranks = start(train=ENDLESS)
     ranks.until(0, "step 20").until(1, "step 20")
     for rank in to:
-        ranks.children[rank].send_signal(number)
+        ranks.children[rank].send(number)
     assert ranks.end() == [code, code], ranks.lines
     ends = [ranks.found(rank, "step ")[-1] for rank in range(2)]
     assert ends[0] == ends[1], ends
@@ -402,7 +402,7 @@ def test_steps_without_a_pause_stop_together(start, tmp_path):
     """Many thousand steps a second: no margin of steps would do, the ranks have to wait where they said they could."""
     ranks = start(train="params = { steps = 10000000 }", pipeline="logger = false")
     ranks.until(0, "step 3000").until(1, "step 3000")
-    ranks.children[1].send_signal(signal.SIGTERM)
+    ranks.children[1].send(signal.SIGTERM)
     assert ranks.end() == [143, 143]
     ends = [ranks.found(rank, "step ")[-1] for rank in range(2)]
     assert ends[0] == ends[1], ends
@@ -413,7 +413,7 @@ def test_a_second_signal_stops_all_at_once(start, tmp_path):
     ranks = start(train="params = { steps = 10, pause = 30 }", SIGNAL="")
     ranks.until(0, "step 0").until(1, "step 0")
     for _ in range(2):
-        ranks.children[1].send_signal(signal.SIGINT)
+        ranks.children[1].send(signal.SIGINT)
         time.sleep(0.3)
     assert ranks.end() == [130, 130], ranks.lines
     assert [len(ranks.found(rank, "cleanup")) for rank in range(2)] == [1, 1]
@@ -457,15 +457,16 @@ def test_killed_and_resumed_is_as_if_left_alone(rank, start, tmp_path):
 
 def test_another_number_of_ranks_is_refused(start, tmp_path):
     ranks = start(train=ENDLESS)
-    ranks.until(1, "step 5").children[0].send_signal(signal.SIGTERM)
+    ranks.until(1, "step 5").children[0].send(signal.SIGTERM)
     assert ranks.end() == [143, 143]
     run = the_run(tmp_path)
     more = start(3, train=ENDLESS, arguments=("resume", run.id))
     assert more.end() == [1, 1, 1], more.lines
     wanted = f"run {run.id} was stored by 2 ranks"
     assert all(wanted in line and "can't go on with 3 ranks" in line for rank in range(3) for line in more.lines[rank])
-    with pytest.raises(OSError, match=r"was stored by 2 ranks .* can't go on with 1 rank"):
-        Pipeline.from_toml(tmp_path / "ranked.toml").resume(run.path)
+    alone = start(1, train=ENDLESS, arguments=("resume", run.id))
+    assert alone.end() == [1]
+    assert "can't go on with 1 rank:" in " ".join(alone.lines[0])
     assert the_run(tmp_path).fields["attempt"] == 1
 
 
@@ -508,7 +509,11 @@ def say(text):
 class Group(Permanence):
     def initialize(self):
         if os.environ.get("FAILS") == os.environ["RANK"]:
+            while not os.path.exists("waiting"):
+                time.sleep(0.01)
+            time.sleep(0.3)
             raise ValueError("no card here")
+        open("waiting", "w").close()
         dist.init_process_group("gloo")
 
     def cleanup(self):
@@ -616,7 +621,7 @@ class Torchrun:
         ]
 
     def until(self, text):
-        end = time.monotonic() + 90
+        end = time.monotonic() + 240
         while text not in self.path.read_text():
             assert time.monotonic() < end, f"{text!r} never came: {self.lines}"
             assert self.child.poll() is None, self.lines
@@ -624,7 +629,7 @@ class Torchrun:
         return self
 
     def end(self):
-        return self.child.wait(90)
+        return self.child.wait(240)
 
     def stop(self):
         self.child.terminate()  # torchrun ends its workers
@@ -703,6 +708,7 @@ def test_a_rank_that_fails_to_initialise(gloo, deep):
 
 
 @needs_gloo
+@pytest.mark.timeout(300)  # torch is imported up to five times
 def test_a_killed_rank_restarted_by_torchrun(torchrun, deep):
     """The launcher starts all ranks again, and `--resume` finds the run that they were in."""
     run = torchrun("run", "deep.toml", "--resume", options=["--max-restarts=1"], KILL="1:15")
@@ -714,6 +720,7 @@ def test_a_killed_rank_restarted_by_torchrun(torchrun, deep):
 
 
 @needs_gloo
+@pytest.mark.timeout(300)  # torch is imported up to five times
 def test_sigterm_to_torchrun(torchrun, deep):
     """It sends the signal on to all ranks."""
     run = torchrun("run", "deep.toml", "-s", "train.epochs=100000", "-s", "train.pause=0.02")
