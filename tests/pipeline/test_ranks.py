@@ -153,6 +153,9 @@ type = "Train"
 """
 
 
+ENDLESS = "params = { steps = 100000, pause = 0.01 }"
+
+
 class Ranks:
     """Some ranks of one launch, each a process of its own."""
 
@@ -291,7 +294,7 @@ def test_two_launches_at_once(start, tmp_path):
     assert len(list(list_runs(tmp_path / "runs"))) == 2
 
 
-@pytest.mark.parametrize(("alone", "missing"), [(0, "of 2 ranks 1 did not come"), (1, "rank 1 did not find rank 0")])
+@pytest.mark.parametrize(("alone", "missing"), [(0, "of 2 ranks 1 did not come"), (1, "rank 1 did not meet rank 0")])
 def test_a_rank_that_never_comes(alone, missing, monkeypatch, tmp_path):
     for name, value in {"RANK": str(alone), "WORLD_SIZE": "2", "RIDGEPOLE_JOIN_SECONDS": "0.5"}.items():
         monkeypatch.setenv(name, value)
@@ -318,7 +321,7 @@ def test_rank_zero_killed_while_it_waits(start, tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("phase", ["construct", "initialize", "validate", "execute"])
 def test_a_failure_on_one_rank_stops_all(phase, rank, start, tmp_path):
-    ranks = start(train="params = { steps = 100000, pause = 0.01 }", FAILS=f"{rank}:{phase}")
+    ranks = start(train=ENDLESS, FAILS=f"{rank}:{phase}")
     assert ranks.end() == [1, 1], ranks.lines
     run = the_run(tmp_path)
     assert run.status == "failed"
@@ -333,7 +336,7 @@ def test_a_failure_on_one_rank_stops_all(phase, rank, start, tmp_path):
 
 
 def test_a_killed_rank_stops_all(start, tmp_path):
-    ranks = start(3, train="params = { steps = 100000, pause = 0.01 }", KILL="2:5")
+    ranks = start(3, train=ENDLESS, KILL="2:5")
     assert ranks.end() == [1, 1, -9], ranks.lines
     error = the_run(tmp_path).fields["error"]
     assert error["message"] == "rank 2 ended without a word, as by kill -9, a crash or os._exit"
@@ -341,11 +344,38 @@ def test_a_killed_rank_stops_all(start, tmp_path):
 
 
 def test_rank_zero_killed(start, tmp_path):
-    ranks = start(train="params = { steps = 100000, pause = 0.01 }", KILL="0:5")
+    ranks = start(train=ENDLESS, KILL="0:5")
     assert ranks.end() == [-9, 1], ranks.lines
     assert ranks.found(1, "rank 0 ended without a word")
     assert len(ranks.found(1, "cleanup")) == 1
     assert the_run(tmp_path).status == "crashed"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_checkpoint_of_an_error_is_rank_zero_s(rank, start, tmp_path):
+    ranks = start(train=ENDLESS, pipeline="checkpoint = { on_error = true }", FAILS=f"{rank}:execute")
+    assert ranks.end() == [1, 1], ranks.lines
+    kinds = [info.kind for info in CheckpointStore(the_run(tmp_path).path / "checkpoints").list()]
+    assert kinds == ["boundary", "error"], ranks.lines
+
+
+def test_two_pipelines_in_one_script(server, tmp_path):
+    (tmp_path / "twice.py").write_text(
+        "import os\n"
+        "from ridgepole import Pipeline, process\n"
+        "@process\n"
+        "def work(controller):\n"
+        "    print(controller.rank, controller.run_dir.name)\n"
+        "for _ in range(2):\n"
+        "    Pipeline('twice', progress=False).process('work', work).run('runs')\n"
+    )
+    ranks = [
+        server.start(cwd=tmp_path, script=tmp_path / "twice.py", RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.stderr for rank in ranks]
+    first, second = (rank.stdout.split() for rank in ranks)
+    assert first[1::2] == second[1::2]
+    assert len(set(first[1::2])) == 2
 
 
 def test_a_clean_up_that_fails_elsewhere_fails_the_run(start, tmp_path):
@@ -376,7 +406,6 @@ def test_a_rank_that_sits_in_a_call_gets_out(where, start, tmp_path):
 
 # --- stopping
 
-ENDLESS = "params = { steps = 100000, pause = 0.01 }"
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)]
 
 

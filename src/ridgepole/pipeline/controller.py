@@ -23,6 +23,7 @@ from ridgepole.pipeline.due import DueTicks, Kind
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
+from ridgepole.pipeline.ranks.cause import RankStop
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 
@@ -177,8 +178,11 @@ class Controller:
 
     def report(self, error: BaseException) -> None:
         """Lets the other ranks know that this one fails, before anything else is done about it."""
-        if self._team is not None:
-            self._team.report(error)
+        if self._team is None:
+            return
+        self._team.report(error)
+        if isinstance(self._guard.requested, RankStop):  # obeyed: what is still to be done is not interrupted again
+            self._guard.requested, self._guard.overdue = None, False
 
     def _counter(self) -> DueTicks:
         needed = (

@@ -15,6 +15,7 @@ from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.ranks.cause import RankStop
 from ridgepole.pipeline.retrying import WayBack, let_go
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
@@ -187,9 +188,9 @@ class Executor:
                     with contextlib.closing(result):
                         for _ in result:
                             self.controller.tick()
-        except Exception as error:
+        except (Exception, RankStop) as error:
             self.controller.report(error)
-            if self.plan.policy.on_error:
+            if self.plan.policy.on_error and not (isinstance(error, RankStop) and error.cause.signal):
                 self._checkpoint_after(error)
             raise
         finally:

@@ -14,10 +14,6 @@ LOST = "ended without a word, as by kill -9, a crash or os._exit"
 _LONGEST = 2000
 
 
-class RankStop(KeyboardInterrupt):
-    """Gets a rank out of what it does when another one has failed; no user code takes it for an error of its own."""
-
-
 @dataclass(frozen=True, slots=True)
 class Cause:
     """The first thing that went wrong, or a stop that can't wait for a step.
@@ -45,6 +41,18 @@ class Cause:
         if self.signal:
             return stop_of(self.signal)
         return RankError(f"rank {self.rank} {'' if self.lost else 'failed: '}{self.text}", self.rank, self.code)
+
+
+class RankStop(KeyboardInterrupt):
+    """Gets a rank out of what it does when another one has failed; no user code takes it for an error of its own.
+
+    Attributes:
+        cause: Why.
+    """
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(f"rank {cause.rank} {cause.text}")
+        self.cause = cause
 
 
 def cause_of(error: BaseException, rank: int) -> Cause:

@@ -156,11 +156,11 @@ def _join(launch: Launch, file: Path, seconds: float) -> Team:
                 team = Team(launch.rank, launch.size, link, None)
                 if team.started(until - time.monotonic()):
                     return team
-                why = "rank 0 has ended while it waited for the others"
+                why = "it waits for other ranks, or has ended while it did"
                 team.close()
         time.sleep(_LOOK_SECONDS)
     raise RankError(
-        f"rank {launch.rank} did not find rank 0 within {seconds:g} s ({_JOIN}) by {file} ({why}): rank 0 failed "
+        f"rank {launch.rank} did not meet rank 0 within {seconds:g} s ({_JOIN}) by {file} ({why}): rank 0 failed "
         f"before the run began, or the directory of runs is not on a filesystem that all nodes share",
         0,
     )

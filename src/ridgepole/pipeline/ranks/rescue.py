@@ -32,17 +32,17 @@ class Rescue:
         self._rank, self._guard, self._last_words = rank, guard, last_words
         self._done = threading.Event()
 
-    def start(self, cause: Cause, stop: RankStop) -> None:
+    def start(self, cause: Cause) -> None:
         """Interrupts the main thread, in a thread of its own."""
-        threading.Thread(target=self._run, args=(cause, stop), name="ridgepole-rescue", daemon=True).start()
+        threading.Thread(target=self._run, args=(cause,), name="ridgepole-rescue", daemon=True).start()
 
     def stop(self) -> None:
         """The run is over."""
         self._done.set()
 
-    def _run(self, cause: Cause, stop: RankStop) -> None:
+    def _run(self, cause: Cause) -> None:
         guard, before = self._guard, self._guard.handled
-        guard.demand(stop)
+        guard.demand(RankStop(cause))
         if self._done.wait(STUCK_SECONDS) or guard.cleaning:
             return
         # The main thread does run Python: what it was interrupted in takes its time to unwind.

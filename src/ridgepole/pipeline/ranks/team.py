@@ -22,8 +22,8 @@ LOOK_SECONDS = 0.1
 VERDICT_SECONDS = 3.0
 """How long a rank that failed waits to hear whether another one failed first."""
 
-END_SECONDS = 60.0
-"""How long the ranks wait for each other at the end of a run that went well."""
+END_SECONDS = 600.0
+"""How long the ranks wait for each other's clean-up at the end of a run that went well."""
 
 END_SECONDS_FAILED = 15.0
 """The same where it failed or was stopped: a scheduler may be about to kill."""
@@ -87,7 +87,7 @@ class Team:
             self._guard = guard
             self._rescue = Rescue(self.rank, guard, last_words)
             if self._cause is not None:
-                self._rescue.start(self._cause, RankStop())
+                self._rescue.start(self._cause)
 
     def share(self, key: str, value: Any = None, *, seconds: float | None = None) -> Any:
         """Rank 0's value, on every rank.
@@ -263,7 +263,7 @@ class Team:
         while True:
             with self.news:
                 if self._cause is not None:
-                    raise RankStop
+                    raise RankStop(self._cause)
                 if ready():
                     return
                 self.news.wait(LOOK_SECONDS)
@@ -313,7 +313,7 @@ class Team:
             interrupt = not self._leaving and self._rescue is not None
         self.on_plan({"at": -1, "kind": "", "signal": "", "grace": None})  # the next boundary finds it out
         if interrupt and self._rescue is not None:
-            self._rescue.start(cause, RankStop())
+            self._rescue.start(cause)
 
 
 def _ranks(ranks: list[int]) -> str:
