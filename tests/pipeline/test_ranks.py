@@ -36,6 +36,8 @@ def here(name):
 class Held(Permanence):
     def __init__(self):
         self.fails("construct")
+        if here("EARLY"):
+            os.kill(os.getpid(), signal.SIGUSR1)
         say("constructed")
 
     def initialize(self):
@@ -425,6 +427,13 @@ def test_all_stop_at_the_same_step(number, code, to, start, tmp_path):
     assert infos[-1].world_size == 2
     assert [len(ranks.found(rank, "cleanup")) for rank in range(2)] == [1, 1]
     assert the_run(tmp_path).status == "interrupted"
+
+
+def test_a_signal_before_the_first_step(start, tmp_path):
+    """It is obeyed at the first step, on all ranks, however far the others are when it comes."""
+    ranks = start(train=ENDLESS, EARLY="1")
+    assert ranks.end() == [75, 75], ranks.lines
+    assert [ranks.found(rank, "step ")[-1] for rank in range(2)] == ["step 0", "step 0"]
 
 
 def test_steps_without_a_pause_stop_together(start, tmp_path):

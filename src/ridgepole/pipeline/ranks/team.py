@@ -39,8 +39,6 @@ class Team:
         hub: The hub itself, on rank 0.
 
     Attributes:
-        on_ask: Names the next boundary at which this rank can still stop; called in a thread.
-        on_plan: Is told the boundary that all ranks stop at, or take a checkpoint at; called in a thread.
         news: Guards what the threads and the run share; notified when something has come.
         stopping: Whether this rank has stopped where all do.
     """
@@ -48,8 +46,9 @@ class Team:
     def __init__(self, rank: int, size: int, link: Link, hub: Hub | None) -> None:
         self.rank, self.size = rank, size
         self.news = threading.Condition()
-        self.on_ask: Callable[[], int] = lambda: 1
-        self.on_plan: Callable[[Message], None] = lambda _message: None
+        self._on_ask: Callable[[], int] | None = None
+        self._on_plan: Callable[[Message], None] = lambda _message: None
+        self._unanswered: Message | None = None
         self.stopping = False
         self._link, self._hub = link, hub
         self._values: dict[tuple[str, int], Any] = {}
@@ -88,6 +87,19 @@ class Team:
             self._rescue = Rescue(self.rank, guard, last_words)
             if self._cause is not None:
                 self._rescue.start(self._cause)
+
+    def answer_with(self, on_ask: Callable[[], int], on_plan: Callable[[Message], None]) -> None:
+        """From here on this rank takes part in finding a step for all; a question that came before is answered now.
+
+        Args:
+            on_ask: Names the next boundary at which this rank can still stop; called in a thread.
+            on_plan: Is told the boundary that all ranks stop at, or take a checkpoint at; called in a thread.
+        """
+        with self.news:
+            self._on_ask, self._on_plan = on_ask, on_plan
+            unanswered, self._unanswered = self._unanswered, None
+        if unanswered is not None:
+            self._answer(unanswered)
 
     def share(self, key: str, value: Any = None, *, seconds: float | None = None) -> Any:
         """Rank 0's value, on every rank.
@@ -279,9 +291,9 @@ class Team:
                     self._values[message["key"], message["rank"]] = message["value"]
                     self.news.notify_all()
             case "ask":
-                self._link.send({"op": "limit", "round": message["round"], "limit": self.on_ask()})
+                self._answer(message)
             case "plan":
-                self.on_plan(message)
+                self._on_plan(message)
             case "failed":
                 self._fail(Cause(**message["cause"]))
             case "go":
@@ -295,6 +307,14 @@ class Team:
                     leaving = self._leaving
                 if not leaving:
                     self._fail(Cause(0, "has left the run", lost=True))
+
+    def _answer(self, message: Message) -> None:
+        with self.news:
+            ask = self._on_ask
+            if ask is None:
+                self._unanswered = message
+                return
+        self._link.send({"op": "limit", "round": message["round"], "limit": ask()})
 
     def _ended(self) -> None:
         with self.news:
@@ -311,7 +331,7 @@ class Team:
             self._cause = cause
             self.news.notify_all()
             interrupt = not self._leaving and self._rescue is not None
-        self.on_plan({"at": -1, "kind": "", "signal": "", "grace": None})  # the next boundary finds it out
+        self._on_plan({"at": -1, "kind": "", "signal": "", "grace": None})  # the next boundary finds it out
         if interrupt and self._rescue is not None:
             self._rescue.start(cause)
 

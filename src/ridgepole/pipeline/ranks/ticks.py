@@ -62,8 +62,10 @@ class RankTicks(DueTicks):
         self._leads = not team.rank
         self._asking = False
         super().__init__(policy, guard, checkpoint, is_new_best, last_seconds, say)
+        team.answer_with(self._answer, self._plan)
         guard.on_request = self._pass_on
-        team.on_ask, team.on_plan = self._answer, self._plan
+        if guard.requested is not None:  # it came before there was anybody to tell
+            self._pass_on()
 
     def free(self) -> int:
         """One boundary at a time: one that was handed out further ahead could not be taken back."""
