@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ridgepole.errors import MissingExtraError as MissingExtraError
     from ridgepole.errors import PermanenceNotFoundError as PermanenceNotFoundError
     from ridgepole.errors import ProgressNoMatch as ProgressNoMatch
+    from ridgepole.errors import RankError as RankError
     from ridgepole.errors import RidgepoleError as RidgepoleError
     from ridgepole.errors import RunDirError as RunDirError
     from ridgepole.errors import StateError as StateError
@@ -49,6 +50,7 @@ _HOMES = {
     "PipelineProcess": "ridgepole.processes",
     "ProgressNoMatch": "ridgepole.errors",
     "ResumableLoader": "ridgepole.loading",
+    "RankError": "ridgepole.errors",
     "RidgepoleError": "ridgepole.errors",
     "RunDirError": "ridgepole.errors",
     "StateError": "ridgepole.errors",
@@ -74,6 +76,7 @@ __all__ = [
     "Pipeline",
     "PipelineProcess",
     "ProgressNoMatch",
+    "RankError",
     "ResumableLoader",
     "RidgepoleError",
     "RunDirError",

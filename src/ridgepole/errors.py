@@ -11,6 +11,7 @@ RidgepoleError
 ├── LogWriteError                a record did not reach the operating system        (OSError)
 ├── CheckpointError              a checkpoint can't be written, found or read       (OSError)
 ├── StateError                   a state holds what a checkpoint can't store        (TypeError)
+├── RankError                    another process of a distributed run failed        (RuntimeError)
 ├── TrackerError                 a tracking server, or its client, can't be used     (ConnectionError)
 ├── ProgressNoMatch              no bar fits a decorated function's name            (RuntimeError)
 ├── DeviceUnavailableError       a device is there, or was, but can't be used       (RuntimeError)
@@ -196,6 +197,21 @@ class StateError(RidgepoleError, TypeError):
 
     def __reduce__(self) -> tuple[type[StateError], tuple[str, str, str]]:
         return StateError, (self.path, self.what, self.advice)
+
+
+class RankError(RidgepoleError, RuntimeError):
+    """Another process of a distributed run failed, ended without a word, or did not come.
+
+    Args:
+        message: What happened, and on which rank.
+        rank: That rank; None where it is not known.
+        exit_code: What this process exits with.
+    """
+
+    def __init__(self, message: str, rank: int | None = None, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.rank = rank
+        self.exit_code = exit_code
 
 
 class TrackerError(RidgepoleError, ConnectionError):

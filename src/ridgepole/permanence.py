@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -69,6 +68,16 @@ class RunContext(Protocol):
         ...
 
     @property
+    def rank(self) -> int:
+        """The rank of this process in a distributed run; 0 where there is one process."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks."""
+        ...
+
+    @property
     def step(self) -> int:
         """The step that `tick` counts."""
         ...
@@ -94,15 +103,6 @@ class RunContext(Protocol):
 
 current_run: ContextVar[RunContext | None] = ContextVar("ridgepole_current_run", default=None)
 """The run whose permanences and processes are being made. Read at construction only: new threads see None."""
-
-
-def global_rank() -> int:
-    """The rank of this process in a distributed run, by the first variable that a launcher set; 0 outside of one."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
-        text = os.environ.get(name)
-        if text is not None:
-            return int(text) if text.isdecimal() else 0
-    return 0
 
 
 class _Slot:
@@ -312,9 +312,12 @@ class Permanence(ABC):
 
     Attributes:
         ranks: `"all"`, or `"zero"` for a permanence that only rank 0 of a distributed run constructs.
+        state_ranks: `"zero"` where the state is the same on all ranks, as that of a network under DDP: rank 0's is
+            stored, and given back to all. `"all"` where each rank stores its own and gets it back.
     """
 
     ranks: ClassVar[Literal["all", "zero"]] = "all"
+    state_ranks: ClassVar[Literal["all", "zero"]] = "zero"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -40,7 +40,7 @@ CHECKPOINTS = "checkpoints"
 CACHE = ".cache"
 """Below the run root: states that finished processes left, for runs that need not do the same again."""
 RANKS = ".ranks"
-"""Below the run root: what ranks other than 0 keep for themselves."""
+"""Below the run root: where the ranks of a launch find each other before they have a run directory."""
 
 STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished_with_cleanup_errors", "pruned")
 """Every status word. `crashed` is never written: it is a `running` whose owner is gone."""

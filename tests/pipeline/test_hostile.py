@@ -501,8 +501,15 @@ def test_loggers_by_base_class_in_a_union(tmp_path):
 # --- ranks
 
 
-@pytest.mark.parametrize("launcher", ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"])
-def test_many_ranks_make_one_run(launcher, ridgepole, tmp_path):
+@pytest.mark.parametrize(
+    ("rank_name", "size_name"),
+    [
+        ("RANK", "WORLD_SIZE"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ],
+)
+def test_many_ranks_make_one_run(rank_name, size_name, server, tmp_path):
     """One run, one set of metrics, one closing line, however many ranks there are."""
     (tmp_path / "ranked.py").write_text(
         "from ridgepole import Permanence, process, track\n"
@@ -517,11 +524,11 @@ def test_many_ranks_make_one_run(launcher, ridgepole, tmp_path):
         '[pipeline]\npackage = "ranked"\n[permanences.store]\ntype = "Store"\nranks = "zero"\n'
         '[processes.train]\ntype = "train"\n'
     )
-    outs = []
-    for rank in range(3):
-        done = ridgepole("run", "ranked.toml", **{launcher: str(rank)})
-        assert done.returncode == 0, done.stderr
-        outs.append(done.stdout.splitlines())
+    ranks = [
+        server.start("run", "ranked.toml", cwd=tmp_path, **{rank_name: str(rank), size_name: "3"}) for rank in range(3)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0, 0], [rank.stderr for rank in ranks]
+    outs = [rank.stdout.splitlines() for rank in ranks]
     assert outs[0][0] == "BasicLogger ProgressManager False"
     assert outs[0][-1].startswith("finished in")
     assert outs[1] == outs[2] == ["NullLogger NullProgressManager True"]

@@ -8,7 +8,16 @@ import traceback
 from collections.abc import Callable, Iterable
 
 from ridgepole.cli.output import ReaderGone, complain, flush, paint
-from ridgepole.errors import ConfigError, Problem, RidgepoleError, RunDirError, StopRequested, redact, user_traceback
+from ridgepole.errors import (
+    ConfigError,
+    Problem,
+    RankError,
+    RidgepoleError,
+    RunDirError,
+    StopRequested,
+    redact,
+    user_traceback,
+)
 
 
 def guarded(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -76,7 +85,7 @@ def exit_code(error: BaseException, *, in_a_run: bool = False) -> int:
     """The exit code of an error; that of the first cause in a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, StopRequested):
+    if isinstance(error, StopRequested | RankError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 130

@@ -37,6 +37,8 @@ class ReplayContext:
         config: Its resolved description; empty for a plain log directory.
         seed: Its seed; 0 where it has none.
         attempt: 1: a replay begins anew, whatever the run went through.
+        rank: 0: one process replays what all ranks did.
+        world_size: 1, for the same reason.
         step: 0: a replay does not tick.
         ticks: Counts nothing.
         failed: Whether the run ended otherwise than finished.
@@ -49,6 +51,7 @@ class ReplayContext:
         seed = run.fields.get("seed")
         self.seed = seed if isinstance(seed, int) else 0
         self.attempt = 1
+        self.rank, self.world_size = 0, 1
         self.step = 0
         self.ticks = Ticks()
         self.failed = run.status not in ("finished", "running")

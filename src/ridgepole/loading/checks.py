@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-import os
 from typing import TYPE_CHECKING, Any
 
+from ridgepole.launch import place
 from ridgepole.permanence import current_run
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def seed_of_run(seed: object) -> int:
 
 
 def ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """The given rank and number of ranks, else torch.distributed's, else those in RANK and WORLD_SIZE, else 0 of 1.
+    """The given rank and number of ranks, else torch.distributed's, else the launcher's, else 0 of 1.
 
     Raises:
         TypeError: If one is given and the other is not, or one is not a whole number.
@@ -97,12 +97,7 @@ def _launched() -> tuple[int, int]:
 
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
-    # Only the pair that torchrun sets: SLURM's are also there in a script that runs once for all of its tasks.
-    given = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
-    for name, text in given.items():
-        if not text.isdecimal():
-            raise ValueError(f"the environment variable {name} must be a whole number, not {text!r}")
-    return (int(given["RANK"]), int(given["WORLD_SIZE"])) if len(given) == 2 else (0, 1)
+    return place()
 
 
 def checked_weights(weights: Any, length: int) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ class ResumableLoader:
         multiprocessing_context: `"fork"`, `"spawn"`, `"forkserver"`, or a context of `multiprocessing`.
         timeout: Seconds to wait for a batch from a worker; 0 is for ever.
         rank: Number of this process among those that share the data set. By default torch.distributed's if it is
-            initialised, else that of the environment variables RANK and WORLD_SIZE, else there is one process.
+            initialised, else the launcher's (torchrun, MPI, srun), else there is one process.
         world_size: How many processes share it. All get as many batches: the first items of an epoch are dealt again
             where they don't come out even; with `drop_last` what doesn't fill a batch on every rank is left out.
 

@@ -176,6 +176,9 @@ def _force(report: Report, draft: Draft) -> bool:
 
 
 def _ranks(report: Report, draft: Draft) -> Literal["all", "zero"]:
+    stored = getattr(draft.target, "state_ranks", "zero")
+    if stored not in ("all", "zero"):
+        report.add((*draft.path, "type"), f"{draft.name}.state_ranks is 'all' or 'zero', not {shown(stored)}")
     ranks = draft.reserved.get("ranks", getattr(draft.target, "ranks", "all"))
     if ranks not in ("all", "zero"):
         report.add((*draft.path, "ranks"), f"ranks is 'all' or 'zero', not {shown(ranks)}")

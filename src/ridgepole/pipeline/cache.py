@@ -22,7 +22,6 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.checkpoint import CheckpointStore, Loaded, rng
 from ridgepole.errors import CheckpointError, StateError, add_note_once
-from ridgepole.permanence import global_rank
 from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.fingerprint import FORMAT, IncomparableError, chained, fingerprint_of, identity_of, used_by
@@ -232,7 +231,7 @@ def cache_of(plan: Plan, controller: Controller) -> ProcessCache | None:
     """
     if all(part.cache == "off" for part in plan.processes):
         return None
-    if global_rank() or os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+    if controller.world_size > 1:
         controller.say("warning", "with several ranks no process is cached")
         return None
     return ProcessCache(plan, controller)

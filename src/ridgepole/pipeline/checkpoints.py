@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,7 @@ class Checkpoints:
 
     Attributes:
         seconds: How long the last one took.
+        config_hash: Identifies the resolved description.
     """
 
     def __init__(self, plan: Plan, directory: Path, config: Mapping[str, Any], attempt: int) -> None:
@@ -131,7 +132,7 @@ class Checkpoints:
             directory / rundir.CHECKPOINTS, keep_last=policy.keep_last, keep_best=policy.keep_best
         )
         self.seconds = 0.0
-        self._hash = config_hash(config)
+        self.config_hash = config_hash(config)
         self._attempt = attempt
 
     def has_boundary(self, position: int) -> bool:
@@ -151,7 +152,7 @@ class Checkpoints:
         position: int,
         framework: Mapping[str, Any],
         score: float | None,
-    ) -> Saved:
+    ) -> Saved | None:
         """Takes one.
 
         Args:
@@ -164,7 +165,7 @@ class Checkpoints:
             score: The value that it is ranked by.
 
         Returns:
-            The checkpoint.
+            The checkpoint; None on a rank that has only stored its part of it.
 
         Raises:
             StateError: If a state holds what can't be stored; it names the path.
@@ -182,13 +183,12 @@ class Checkpoints:
             "outcomes": [asdict(outcome) for outcome in outcomes[:position]],
             "framework": dict(framework) | {"rng": rng.capture()},
         }
-        saved = self.store.save(
+        saved = self._write(
             state,
             step=int(framework["step"]),
             kind=kind,
             score=score,
             protect=_protection(running, position, resumable=resumable),
-            config_hash=self._hash,
             meta={
                 "position": position,
                 "process": name,
@@ -198,6 +198,21 @@ class Checkpoints:
         )
         self.seconds = time.monotonic() - began
         return saved
+
+    def _write(
+        self,
+        state: Mapping[str, Any],
+        *,
+        step: int,
+        kind: str,
+        score: float | None,
+        protect: str | None,
+        meta: Mapping[str, Any],
+    ) -> Saved | None:
+        """Stores a state; where there are several ranks, together with the others."""
+        return self.store.save(
+            state, step=step, kind=kind, score=score, protect=protect, config_hash=self.config_hash, meta=meta
+        )
 
 
 def _protection(running: Running | None, position: int, *, resumable: bool) -> str | None:
@@ -220,18 +235,20 @@ def states_of(permanences: Mapping[str, Permanence], call: Callable[[str, Callab
     return {name: call(name, held.state_dict) for name, held in permanences.items() if is_stateful(held)}
 
 
-def newest_resumption(directory: Path, attempt: int) -> Resumption:
+def newest_resumption(directory: Path, attempt: int, size: int = 1) -> Resumption:
     """Where an attempt goes on: the newest sound checkpoint that a run can go on from.
 
     Args:
         directory: The run directory.
         attempt: The number of the attempt.
+        size: How many ranks go on.
 
     Returns:
-        The place; that of the beginning where there is no checkpoint to go on from.
+        The place, as rank 0 needs it; that of the beginning where there is no checkpoint to go on from.
 
     Raises:
-        CheckpointError: If a checkpoint was written by a newer Ridgepole, or can't be read at the moment.
+        CheckpointError: If a checkpoint was written by a newer Ridgepole, or another number of ranks, or can't be
+            read at the moment.
     """
     store = CheckpointStore(directory / rundir.CHECKPOINTS)
     passed: list[str] = []
@@ -243,6 +260,11 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
             continue
         if not (info.usable and (info.meta or {}).get("resumable", False)):
             continue
+        if info.world_size != size:
+            raise CheckpointError(
+                f"run {directory.name} was stored by {_ranks(info.world_size)} ({info.name}) and can't go on with "
+                f"{_ranks(size)}: each rank has a state of its own; start it with {info.world_size} again"
+            )
         try:
             loaded = store.load(info.name)
         except CheckpointError as error:
@@ -252,6 +274,38 @@ def newest_resumption(directory: Path, attempt: int) -> Resumption:
             continue
         return _resumption(loaded, attempt, tuple(passed))
     return Resumption(attempt, passed_over=tuple(passed))
+
+
+def resumption_of(directory: Path, attempt: int, name: str | None, rank: int) -> Resumption:
+    """Where a rank goes on, after rank 0 has chosen.
+
+    Args:
+        directory: The run directory.
+        attempt: The number of the attempt.
+        name: The checkpoint; None for the beginning.
+        rank: The rank, from 1 on.
+
+    Returns:
+        The place, with what the rank itself had stored in place of what rank 0 had.
+
+    Raises:
+        CheckpointError: If the checkpoint can't be read here.
+    """
+    if name is None:
+        return Resumption(attempt)
+    loaded = CheckpointStore(directory / rundir.CHECKPOINTS).load(name, ranks=[rank])
+    part = loaded.parts[rank]
+    common = _resumption(loaded, attempt, ())
+    return replace(
+        common,
+        permanences=dict(common.permanences) | part["permanences"],
+        process=part["process"],
+        framework=dict(common.framework) | {"rng": part["rng"]},
+    )
+
+
+def _ranks(count: int) -> str:
+    return f"{count} rank{'s' * (count != 1)}"
 
 
 def check_format(loaded: Loaded) -> None:

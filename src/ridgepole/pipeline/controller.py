@@ -18,17 +18,19 @@ from ridgepole.errors import (
     add_note_once,
     did_you_mean,
 )
-from ridgepole.permanence import Permanence, construct, global_rank
+from ridgepole.permanence import Permanence, construct
 from ridgepole.pipeline.checkpoints import Checkpoints, Resumption, Scores, states_of
 from ridgepole.pipeline.due import DueTicks, Kind
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
+from ridgepole.pipeline.ranks.cause import RankStop
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
 
 if TYPE_CHECKING:
     from ridgepole.permanences.loggers.group import LoggerGroup
+    from ridgepole.pipeline.ranks.team import Team
 
 _MISSING: Any = object()
 
@@ -50,6 +52,8 @@ class Controller:
         resumption: Where this attempt goes on; None for a fresh run.
         ticks: What counts the step boundaries and does what is due at them.
         failed: Whether the run has failed or was interrupted; known when the clean-up begins.
+        rank: The rank of this process in a distributed run; 0 where there is one process.
+        world_size: Number of ranks.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Controller:
         seed: int,
         guard: SignalGuard,
         resumption: Resumption | None = None,
+        team: Team | None = None,
     ) -> None:
         self.run_dir = run_dir
         self.config = config
@@ -70,21 +75,17 @@ class Controller:
         self.running: Running | None = None
         self.resumption = resumption
         self.failed = False
+        self._questions = 0
         self._plan = plan
         self._guard = guard
         self._owned: dict[str, Permanence] = {}
         self._group: LoggerGroup | None = None
-        self._rank = global_rank()
+        self._team = team
+        self.rank = 0 if team is None else team.rank
+        self.world_size = 1 if team is None else team.size
         self._scores = Scores(plan, self._latest)
-        self._checkpoints = Checkpoints(plan, run_dir, config, self.attempt) if self._stores() else None
-        self.ticks = DueTicks(
-            plan.policy,
-            guard,
-            self.checkpoint,
-            self._scores.look,
-            lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
-            partial(self.say, "warning"),
-        )
+        self._checkpoints = self._storage() if plan.policy.enabled else None
+        self.ticks = self._counter()
         self.tick = self.ticks.tick  # type: ignore[method-assign]  # without a call in between, as it runs at every step
 
     @property
@@ -169,6 +170,53 @@ class Controller:
                 self._save(self._checkpoints, kind)
         self.ticks.schedule()
 
+    def decide(self, ask: Callable[[], Any]) -> Any:
+        """Asks a question whose answer has to be the same on all ranks: rank 0 asks, and tells the others.
+
+        Args:
+            ask: Gives the answer, plain JSON.
+        """
+        if self._team is None:
+            return ask()
+        self._questions += 1
+        return self._team.share(f"answer {self._questions}", None if self.rank else ask())
+
+    def report(self, error: BaseException) -> None:
+        """Lets the other ranks know that this one fails, before anything else is done about it."""
+        if self._team is None:
+            return
+        self._team.report(error)
+        if isinstance(self._guard.requested, RankStop):  # obeyed: what is still to be done is not interrupted again
+            self._guard.requested, self._guard.overdue = None, False
+
+    def _counter(self) -> DueTicks:
+        needed = (
+            self._plan.policy,
+            self._guard,
+            self.checkpoint,
+            self._scores.look,
+            lambda: self._checkpoints.seconds if self._checkpoints is not None else 0.0,
+            partial(self.say, "warning"),
+        )
+        if self._team is None:
+            return DueTicks(*needed)
+        from ridgepole.pipeline.ranks.ticks import RankTicks
+
+        return RankTicks(self._team, *needed)
+
+    def _storage(self) -> Checkpoints:
+        if self._team is None:
+            return Checkpoints(self._plan, self.run_dir, self.config, self.attempt)
+        from ridgepole.pipeline.ranks.checkpoints import RankCheckpoints
+
+        return RankCheckpoints(self._team, self._plan, self.run_dir, self.config, self.attempt)
+
+    def _stored(self) -> dict[str, Permanence]:
+        """The permanences whose state this rank stores: all on rank 0, elsewhere those that differ by rank."""
+        if not self.rank:
+            return self._owned
+        return {name: held for name, held in self._owned.items() if held.state_ranks == "all"}
+
     @property
     def stores_checkpoints(self) -> bool:
         """Whether a checkpoint is stored when one is taken, rather than only announced to the permanences."""
@@ -181,7 +229,7 @@ class Controller:
     def states(self) -> dict[str, Any]:
         """The states of the permanences that have one, by name; the objects are the permanences' own."""
         parts = {part.name: part for part in self._plan.permanences}
-        return states_of(self._owned, lambda name, hook: self._call(parts[name], "state_dict", hook))
+        return states_of(self._stored(), lambda name, hook: self._call(parts[name], "state_dict", hook))
 
     def framework_state(self) -> dict[str, Any]:
         """What a checkpoint holds of the run itself: counts, scores, what the process that runs depends on."""
@@ -196,9 +244,6 @@ class Controller:
     def done(self) -> list[dict[str, Any]]:
         """How the processes went that are done."""
         return [asdict(outcome) for outcome in self.outcomes[: self.position]]
-
-    def _stores(self) -> bool:
-        return self._plan.policy.enabled and not self._rank
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
         score = self._scores.take()  # before the scores are stored: this one is among them
@@ -215,7 +260,7 @@ class Controller:
         except CheckpointError as error:
             self.say("warning", f"no checkpoint was taken: {error}")
             return
-        for problem in saved.problems:
+        for problem in saved.problems if saved is not None else ():
             self.say("warning", problem)
 
     def say(self, level: Literal["info", "warning"], message: str) -> None:
@@ -277,8 +322,8 @@ class Controller:
         from ridgepole.permanences.loggers.base import BaseLoggerManager
 
         for part in self._plan.permanences:
-            if part.name not in self._owned:
-                continue
+            if part.name not in self._owned or (self.rank and part.ranks == "zero"):
+                continue  # what stands in for one that lives on rank 0 has no state
             state = resumption.permanences.get(part.name)
             if state is None and isinstance(self._owned[part.name], BaseLoggerManager):
                 state = {}  # to the beginning: what was logged before is hidden
@@ -348,7 +393,7 @@ class Controller:
         return None if target is None else self._owned.get(target)
 
     def _make(self, part: Part) -> Any:
-        if self._rank and part.ranks == "zero":
+        if self.rank and part.ranks == "zero":
             return _stand_in(part)
         positional, named = self.arguments_of(part)
         return construct(part.target, *positional, **named)

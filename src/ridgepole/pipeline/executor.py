@@ -15,6 +15,7 @@ from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.outcome import Outcome
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan
+from ridgepole.pipeline.ranks.cause import RankStop
 from ridgepole.pipeline.retrying import WayBack, let_go
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
@@ -134,7 +135,8 @@ class Executor:
     def _attempts(self, part: Part, resumption: Resumption | None) -> bool | str:
         """Runs a process, again where it failed and may be retried: from the newest checkpoint, as a resume would."""
         retries = part.retries
-        if retries is None or retries.n < 1:
+        # Where one of several ranks fails, the others are in the middle of it: the launcher starts all of them again.
+        if retries is None or retries.n < 1 or self.controller.world_size > 1:
             return self._once(part, resumption)
         way = WayBack(self.controller, boundary=resumption is None)
         pause = retries.backoff
@@ -174,7 +176,7 @@ class Executor:
             process = self._construct(part)
         if not part.force and resumption is None:
             with self.guard.user_code():
-                skipped = process.skip()
+                skipped: bool | str = self.controller.decide(process.skip)
             if skipped:
                 return skipped
         self._begin(process, resumption)
@@ -186,8 +188,9 @@ class Executor:
                     with contextlib.closing(result):
                         for _ in result:
                             self.controller.tick()
-        except Exception as error:
-            if self.plan.policy.on_error:
+        except (Exception, RankStop) as error:
+            self.controller.report(error)
+            if self.plan.policy.on_error and not (isinstance(error, RankStop) and error.cause.signal):
                 self._checkpoint_after(error)
             raise
         finally:

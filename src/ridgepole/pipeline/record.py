@@ -30,10 +30,14 @@ class Record:
         directory: The run directory.
         seed: The seed in use.
         resumption: Where this attempt goes on; None for a fresh run.
+        writes: Whether this process writes it: rank 0 of a distributed run does.
     """
 
-    def __init__(self, plan: Plan, directory: RunDir, seed: int, resumption: Resumption | None) -> None:
+    def __init__(
+        self, plan: Plan, directory: RunDir, seed: int, resumption: Resumption | None, *, writes: bool = True
+    ) -> None:
         self.plan, self.directory = plan, directory
+        self.writes = writes
         self.resumption = resumption
         attempt = 1 if resumption is None else resumption.attempt
         before = {} if resumption is None else rundir.read_run(directory.path).fields
@@ -63,6 +67,8 @@ class Record:
         Raises:
             RunDirError: If it can't be written.
         """
+        if not self.writes:
+            return
         try:
             self._start(config)
         except OSError as error:
@@ -108,6 +114,8 @@ class Record:
         Raises:
             OSError: If it can't be written.
         """
+        if not self.writes:
+            return
         stored = rundir.read_run(self.directory.path)
         if stored.json(rundir.RESOLVED) == self._config:
             return
@@ -121,7 +129,7 @@ class Record:
 
         A disk that refuses fails nothing here: how the run ends is written, or complained of, at its end.
         """
-        if self.is_forked:
+        if self.is_forked or not self.writes:
             return
         self.fields["processes"] = [asdict(outcome) for outcome in outcomes]
         with contextlib.suppress(OSError):
@@ -133,6 +141,8 @@ class Record:
         Raises:
             OSError: If it can't be written.
         """
+        if not self.writes:
+            return
         self.fields |= {
             "status": status,
             "ended": time.time(),

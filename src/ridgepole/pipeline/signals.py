@@ -75,6 +75,7 @@ class SignalGuard:
         overdue: Whether the stop is to come at once and not at the next tick.
         on_request: Called, in the handler, when a stop has been asked for.
         deadline: When a scheduler will kill, by the monotonic clock; infinite where nobody said so.
+        handled: How many signals the main thread has seen.
     """
 
     def __init__(self, grace_seconds: float = 25.0) -> None:
@@ -85,6 +86,7 @@ class SignalGuard:
         self.overdue = False
         self.on_request: Callable[[], None] = lambda: None
         self.deadline = math.inf
+        self.handled = 0
         self._grace = grace_seconds
         self._pid = os.getpid()
         self._interrupts = 0
@@ -125,6 +127,18 @@ class SignalGuard:
         if self.overdue and self.requested is not None and not self.cleaning:
             raise self.requested
 
+    @property
+    def grace_seconds(self) -> float:
+        """How long a SIGTERM leaves before the scheduler kills."""
+        return self._grace
+
+    def demand(self, stop: KeyboardInterrupt) -> None:
+        """Stops the run at once, from another thread."""
+        self.requested, self.overdue = stop, True
+        number = next((number for number in (signal.SIGTERM, signal.SIGHUP) if number in self._previous), None)
+        if number is not None:  # the main thread may sit in a system call: only a signal gets it out
+            os.kill(self._pid, number)
+
     def start_cleanup(self) -> None:
         """From here on the first two signals are only noted."""
         self.cleaning = True
@@ -135,6 +149,7 @@ class SignalGuard:
     # --- handlers
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.handled += 1
         name = signal.Signals(number).name
         if os.getpid() != self._pid:
             self._handle_in_child(number)

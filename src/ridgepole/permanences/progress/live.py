@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from ridgepole.permanence import global_rank
+from ridgepole.launch import global_rank
 from ridgepole.permanences.progress.bars import Bars
 from ridgepole.permanences.progress.display import Display, displays, is_worker
 from ridgepole.permanences.progress.lines import Lines
