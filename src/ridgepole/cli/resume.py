@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ridgepole.cli.faults import show_problems
 from ridgepole.cli.output import complain
 from ridgepole.cli.run import conduct
-from ridgepole.permanence import global_rank
+from ridgepole.launch import global_rank
 from ridgepole.pipeline.comparison import has_begun, unfinished
 from ridgepole.pipeline.reopen import pipeline_of
 from ridgepole.pipeline.runner import resume
