@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ridgepole.cli.faults import show_problems
 from ridgepole.cli.output import complain
 from ridgepole.cli.run import conduct
-from ridgepole.launch import global_rank
+from ridgepole.launch import is_launched
 from ridgepole.pipeline.comparison import has_begun, unfinished
 from ridgepole.pipeline.reopen import pipeline_of
 from ridgepole.pipeline.runner import resume
@@ -26,7 +26,7 @@ def call(arguments: argparse.Namespace) -> int:
 
 def go_on(run: RunInfo, arguments: argparse.Namespace, team: Team | None = None) -> int:
     """Resumes a run and says how it went; together with the ranks that have met already, if any."""
-    if not global_rank():  # elsewhere rank 0 may own it by now, and says for all what is wrong
+    if not is_launched():  # of several ranks, rank 0 says for all what is wrong, once they have met
         unfinished(run.path)
     plan = pipeline_of(run, arguments.overrides if arguments.verb == "resume" else ()).plan()
     if plan.warnings:
