@@ -751,6 +751,7 @@ def test_a_rank_that_fails_to_initialise(gloo, deep):
 
 
 @needs_gloo
+@torture
 @pytest.mark.timeout(300)  # torch is imported up to five times
 def test_a_killed_rank_restarted_by_torchrun(torchrun, deep):
     """The launcher starts all ranks again, and `--resume` finds the run that they were in."""
