@@ -557,7 +557,11 @@ class Group(Permanence):
             time.sleep(0.3)
             raise ValueError("no card here")
         open("waiting", "w").close()
-        dist.init_process_group("gloo")
+        launch = os.environ.get("TORCHELASTIC_RUN_ID")
+        # torchrun's own store may still hold the addresses of before a restart (torch 2.13): a file for each start.
+        name = os.path.abspath(f"group-{launch}-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}")
+        where = {"init_method": f"file://{name}", "rank": int(os.environ["RANK"]), "world_size": 2} if launch else {}
+        dist.init_process_group("gloo", **where)
 
     def cleanup(self):
         say("cleanup")
