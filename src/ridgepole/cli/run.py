@@ -16,7 +16,7 @@ from ridgepole.errors import RankError
 from ridgepole.launch import global_rank
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.plan import Plan
-from ridgepole.pipeline.runner import RunResult, joined
+from ridgepole.pipeline.runner import Joined, RunResult
 from ridgepole.pipeline.runner import run as start
 from ridgepole.rundir import read_run
 
@@ -32,7 +32,7 @@ def call(arguments: argparse.Namespace) -> int:
         return _begin(pipeline, root, arguments)
     from ridgepole.cli.resume import go_on, newest_unfinished
 
-    with joined(root) as team:  # first: what is unfinished changes as soon as one of several ranks goes on
+    with Joined(root) as team:  # first: what is unfinished changes as soon as one of several ranks goes on
         run = newest_unfinished(root, Path(arguments.file), team)
         return _begin(pipeline, root, arguments, team) if run is None else go_on(run, arguments, team)
 

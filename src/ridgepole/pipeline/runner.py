@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ridgepole import rundir
@@ -73,7 +74,7 @@ def run(plan: Plan, root: Path, announce: Callable[[Path], None] | None = None, 
         seed = draw_seed() if plan.settings.seed is None else plan.settings.seed
         return Beginning(RunDir.create(root), seed)
 
-    with joined(root, team) as ranks:
+    with Joined(root, team) as ranks:
         return _attempt(plan, _begun(begin, root.absolute(), ranks), announce, ranks)
 
 
@@ -107,7 +108,7 @@ def resume(
         RankError: If another rank of a distributed run failed or did not come.
         BaseException: What the run failed with, unchanged but for notes of where.
     """
-    with joined(path.absolute().parent, team) as ranks:
+    with Joined(path.absolute().parent, team) as ranks:
 
         def begin() -> Beginning:
             return _reopened(plan, path, allow, warn, 1 if ranks is None else ranks.size)
@@ -145,25 +146,40 @@ class Beginning:
     resumption: Resumption | None = None
 
 
-@contextlib.contextmanager
-def joined(root: Path, team: Team | None = None) -> Iterator[Team | None]:
+class Joined:
     """The ranks of this launch, for as long as the block lasts; None where this process is alone.
+
+    A class rather than a generator: `contextlib` sets attributes of the exceptions that pass through, and a user's
+    exception may refuse that.
 
     Args:
         root: The directory that holds runs, which all ranks see.
         team: The ranks, where they have met already.
-
-    Raises:
-        RankError: If not all of them came.
-        RunDirError: If nothing can be written to the directory.
     """
-    if team is not None or not is_launched():
-        yield team
-        return  # nothing of what follows is even imported for a process alone
-    from ridgepole.pipeline.ranks import meeting
 
-    with meeting.joined(root) as met:
-        yield met
+    def __init__(self, root: Path, team: Team | None = None) -> None:
+        self._root, self._team = root, team
+        self._met: Team | None = None
+
+    def __enter__(self) -> Team | None:
+        """Meets them.
+
+        Raises:
+            RankError: If not all of them came.
+            RunDirError: If nothing can be written to the directory.
+        """
+        if self._team is not None or not is_launched():
+            return self._team
+        from ridgepole.pipeline.ranks.meeting import meet  # nothing of it is imported for a process alone
+
+        self._met = meet(self._root)
+        return self._met
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._met is not None:
+            self._met.end(error)
 
 
 def _begun(begin: Callable[[], Beginning], root: Path, team: Team | None) -> Beginning:

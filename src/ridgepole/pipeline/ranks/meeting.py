@@ -14,7 +14,6 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +57,6 @@ def meet(root: Path) -> Team | None:
     except OSError as error:
         raise _unwritable(root, error) from error
     return _Host(launch, file, seconds).meet() if launch.rank == 0 else _join(launch, file, seconds)
-
-
-@contextlib.contextmanager
-def joined(root: Path) -> Iterator[Team | None]:
-    """As `meet`, for as long as the block lasts; a failure inside of it is told to the other ranks."""
-    team = meet(root)
-    if team is None:
-        yield None
-        return
-    try:
-        with team.failing():
-            yield team
-    finally:
-        team.close()
 
 
 class _Host:

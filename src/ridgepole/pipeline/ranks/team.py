@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ridgepole.errors import RankError, add_note_once, text_of
@@ -252,18 +251,21 @@ class Team:
             self.news.wait_for(lambda: self._cause is not None, 1.0)
         self.close()
 
-    @contextlib.contextmanager
-    def failing(self) -> Iterator[None]:
-        """Tells the others of a failure that no run has told them of."""
+    def end(self, error: BaseException | None) -> None:
+        """Leaves the others; tells them of a failure that no run has told them of.
+
+        Args:
+            error: What this rank fails with.
+
+        Raises:
+            RankError: If that is a consequence of what another rank failed with.
+        """
         try:
-            yield
-        except BaseException as error:
-            if self._leaving:
-                raise
-            cause = self.settle(error)
-            if cause is error:
-                raise
-            raise cause from None
+            first = error if error is None or self._leaving else self.settle(error)
+        finally:
+            self.close()
+        if first is not None and first is not error:
+            raise first from None
 
     # --- threads
 

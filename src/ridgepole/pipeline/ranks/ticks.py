@@ -104,9 +104,9 @@ class RankTicks(DueTicks):
         self._ends += 1
         key = f"the end of process {self._ends}"
         counts = self._team.gather(key, self.count + 1)
-        kind = self._due() if self._leads else None
-        agreed = self._team.share(key, {"count": max(counts.values()), "kind": kind})
-        self.count = agreed["count"]  # ranks may tick differently inside a process; from here on they agree again
+        self.count = max(counts.values())  # ranks may tick differently inside a process; from here on they agree again
+        agreed = self._team.share(key, {"count": self.count, "kind": self._due() if self._leads else None})
+        self.count = agreed["count"]
         plan = self._reached() if self.count >= self._gate else None
         stop = stop_of(plan.signal) if plan is not None and plan.signal else None
         kind = plan.kind if plan is not None else agreed["kind"]
