@@ -375,13 +375,6 @@ def test_an_unknown_word(tmp_path):
         Pipeline().process("use", use, cache="always").run(tmp_path)
 
 
-def test_with_several_ranks_nothing_is_cached(work, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    work()
-    assert "with several ranks no process is cached" in work.errors
-    assert not (work.folder / "runs" / ".cache").exists()
-
-
 # --- `runs gc` and `check`
 
 

@@ -400,6 +400,14 @@ def test_rank_zero_answers_skip(start, tmp_path):
     assert not ranks.found(1, "step"), "rank 1 ran what rank 0 skipped"
 
 
+def test_nothing_is_cached(start, tmp_path):
+    """Each rank would have to keep a state of its own, and all of them to find theirs."""
+    ranks = start(train='cache = "fingerprint"')
+    assert ranks.end() == [0, 0], ranks.lines
+    assert "with several ranks no process is cached" in (the_run(tmp_path).path / "run.log").read_text()
+    assert not (tmp_path / "runs" / ".cache").exists()
+
+
 @pytest.mark.parametrize("where", ["python", "c"])
 def test_a_rank_that_sits_in_a_call_gets_out(where, start, tmp_path):
     ranks = start(

@@ -274,3 +274,18 @@ def test_a_run_outside_the_main_thread(tmp_path):
     thread.start()
     thread.join(30)
     assert ran == [thread.name]
+
+
+def test_nothing_wakes_a_process_whose_handlers_are_gone(tmp_path):
+    """A thread that asks for a stop too late must not send a signal that nobody catches any more."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "from ridgepole.pipeline.signals import SignalGuard\n"
+        "guard = SignalGuard()\n"
+        "with guard.installed():\n"
+        "    pass\n"
+        "guard.demand(KeyboardInterrupt())\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "alive\n", done

@@ -93,6 +93,8 @@ class SignalGuard:
         self._previous: dict[int, Any] = {}
         self._owed: list[int] = []
         self._timer: threading.Timer | None = None
+        self._sending = threading.Lock()
+        self._installed = False
 
     @contextmanager
     def installed(self) -> Iterator[SignalGuard]:
@@ -105,10 +107,14 @@ class SignalGuard:
                 number = getattr(signal, name)
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup, or in the background of a shell
                     self._previous[number] = signal.signal(number, self._handle)
+            self._installed = True
             yield self
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            if os.getpid() == self._pid:  # in a forked child, a thread that is not there may hold it
+                with self._sending:
+                    self._installed = False
             for number, previous in self._previous.items():
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
         for number in self._owed:
@@ -136,8 +142,17 @@ class SignalGuard:
         """Stops the run at once, from another thread."""
         self.requested, self.overdue = stop, True
         number = next((number for number in (signal.SIGTERM, signal.SIGHUP) if number in self._previous), None)
-        if number is not None:  # the main thread may sit in a system call: only a signal gets it out
-            os.kill(self._pid, number)
+        if number is not None:
+            self._wake(number)
+
+    def _wake(self, number: int) -> None:
+        """Gets the main thread out of a system call, from another thread: only a signal does.
+
+        Never once the handlers are gone, when it would kill.
+        """
+        with self._sending:
+            if self._installed and not self.cleaning:
+                os.kill(self._pid, number)
 
     def start_cleanup(self) -> None:
         """From here on the first two signals are only noted."""
@@ -198,8 +213,7 @@ class SignalGuard:
 
         def overdue() -> None:
             self.overdue = True
-            # The main thread may sit in a system call: only a signal gets it out.
-            os.kill(self._pid, number)
+            self._wake(number)
 
         self._timer = threading.Timer(self._grace / 2, overdue)
         self._timer.daemon = True
