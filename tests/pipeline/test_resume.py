@@ -449,3 +449,27 @@ def test_a_retry_goes_on_like_a_resume(tmp_path):
     result = pipeline.run(tmp_path)
     assert [item for item in story.words if isinstance(item, int)] == [0, 1, 2, 3, 4, 4]
     assert result.status == "finished"
+
+
+def test_a_state_that_nobody_takes_any_more_is_told(tmp_path):
+    class Spare(Permanence):
+        def state_dict(self):
+            return {"kept": 1}
+
+        def load_state_dict(self, state):
+            pass
+
+        def cleanup(self):
+            pass
+
+    @process
+    def train():
+        if not (tmp_path / "again").exists():
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        Pipeline("told", progress=False, seed=1).permanence("spare", Spare).process("train", train).run(tmp_path)
+    (tmp_path / "again").touch()
+    done = Pipeline("told", progress=False, seed=1).process("train", train)
+    result = done.resume(root=tmp_path, allow_change=["permanences.spare"])
+    assert "the state of the permanence 'spare' is dropped" in (result.path / "run.log").read_text()

@@ -307,6 +307,8 @@ class Controller:
 
     def _go_on(self, resumption: Resumption) -> None:
         self.go_back(resumption)
+        for name in sorted(resumption.permanences.keys() - self._owned.keys()):
+            self.say("warning", f"the state of the permanence {name!r} is dropped: there is none of that name now")
         where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
         self.say("info", f"attempt {resumption.attempt} goes on {where}")
 
