@@ -157,6 +157,8 @@ def become(request):
             code = __import__("ridgepole.cli").cli.main(request["arguments"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:  # before a run had begun, or after it: an interpreter of its own would say so and leave
+        code = 130
     except BaseException:
         import traceback
 

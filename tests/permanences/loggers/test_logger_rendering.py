@@ -26,6 +26,8 @@ from ridgepole.errors import LogWriteError
 from ridgepole.permanences import BaseLoggerManager, BasicLogger, LoggerGroup
 from ridgepole.permanences.loggers.figures import child, pending
 
+pytestmark = pytest.mark.fault("no display, a figure that cannot be drawn")
+
 
 @pytest.fixture
 def at_once(monkeypatch):
@@ -296,8 +298,6 @@ import os, signal, sys, time
 from matplotlib.figure import Figure
 from ridgepole.permanences import BasicLogger
 from ridgepole.permanences.loggers.figures import pending
-
-pytestmark = pytest.mark.fault("no display, a figure that cannot be drawn")
 pending.START_AFTER_S = 0.0
 logger = BasicLogger(sys.argv[1])
 logger.log_figure("first", Figure(figsize=(1, 1)))

@@ -17,6 +17,8 @@ from ridgepole.permanences import BasicLogger, WandBLogger
 from ridgepole.permanences.loggers.wandb import logger as module
 from ridgepole.permanences.loggers.wandb.link import Link
 
+pytestmark = pytest.mark.fault("W&B dead, hanging or failing: the run goes on")
+
 
 @pytest.fixture(autouse=True)
 def off_line(monkeypatch):
@@ -127,8 +129,6 @@ def script(tmp_path, ending):
     code = f"""
 import os, sys, time
 from ridgepole.permanences import WandBLogger
-
-pytestmark = pytest.mark.fault("W&B dead, hanging or failing: the run goes on")
 logger = WandBLogger()
 for i in range(50):
     logger.log_metrics({{"a": i}})
