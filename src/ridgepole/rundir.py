@@ -24,6 +24,7 @@ CONFIG = "config.toml"
 RESOLVED = "config.resolved.json"
 RUN = "run.json"
 ATTEMPTS = "attempts.jsonl"
+PROCESSES = "processes.jsonl"
 PROVENANCE = "provenance.json"
 DIFF = "code.diff"
 OWNER = "owner.lock"
@@ -102,6 +103,7 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._owner: int | None = None
+        self._processes: int | None = None
 
     @classmethod
     def create(cls, root: Path) -> RunDir:
@@ -179,9 +181,10 @@ class RunDir:
 
     def close(self) -> None:
         """Gives the ownership back."""
-        if self._owner is not None:
-            os.close(self._owner)
-            self._owner = None
+        for fd in (self._owner, self._processes):
+            if fd is not None:
+                os.close(fd)
+        self._owner = self._processes = None
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes one of the directory's JSON files atomically."""
@@ -195,6 +198,13 @@ class RunDir:
     def write_run(self, **fields: Any) -> None:
         """Writes `run.json`: who runs this, since when, and how it stands."""
         self.write_json(RUN, {"format": FORMAT, "id": self.id, **fields})
+
+    def append_process(self, fields: Mapping[str, Any]) -> None:
+        """Appends how a process stands to `processes.jsonl`; cheap, as there may be thousands, and so not synced."""
+        if self._processes is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._processes = os.open(self.path / PROCESSES, flags, 0o644)
+        os.write(self._processes, json.dumps(fields).encode() + b"\n")
 
     def start_attempt(self, attempt: int, checkpoint: str | None = None, step: int | None = None) -> None:
         """Appends the line of a new attempt to `attempts.jsonl`, with the checkpoint that it goes on from."""
@@ -352,6 +362,33 @@ def read_run(path: Path) -> RunInfo:
     if status == "running" and not is_owned(path):
         status = "crashed"
     return RunInfo(path, fields, status)
+
+
+def read_processes(run: RunInfo) -> list[dict[str, Any]]:
+    """How the processes of a run stand: as it said at its end, else as it noted on the way.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Name, status, seconds and reason of each process, in order; lines that can't be read are passed over.
+    """
+    said = run.fields.get("processes")
+    if isinstance(said, list):
+        return said
+    declared = run.json(RESOLVED).get("processes", {})
+    found = {name: {"name": name, "status": "pending", "seconds": 0.0, "reason": ""} for name in declared}
+    try:
+        lines = (run.path / PROCESSES).read_bytes().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            fields = json.loads(line)
+            found[fields["name"]] = fields
+        except (ValueError, TypeError, KeyError):
+            continue
+    return list(found.values())
 
 
 def is_owned(path: Path) -> bool:

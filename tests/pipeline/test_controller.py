@@ -1,6 +1,7 @@
 """Ticks, checkpoints by policy, processes that skip, retry, yield; seeds; what a process finds in its controller."""
 
 import collections
+import os
 import random
 import subprocess
 import sys
@@ -351,3 +352,23 @@ def test_a_tick_does_not_look_at_metrics_that_nobody_ranks_by(tmp_path, monkeypa
 
     policy = {"after_process": False, "keep_best": {"metric": "accuracy", "mode": "max"}}
     Pipeline(progress=False, checkpoint=policy).process("train", Train).run(tmp_path)
+
+
+def test_the_number_of_processes_costs_no_waits_for_the_disk(tmp_path, monkeypatch):
+    syncs = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: syncs.append(fd) or real(fd))
+
+    @process
+    def nothing():
+        pass
+
+    counts = []
+    for number in (1, 40):
+        pipeline = Pipeline(progress=False, logger=False, checkpoint=False, seed=1)
+        for index in range(number):
+            pipeline.process(f"nothing{index}", nothing)
+        syncs.clear()
+        pipeline.run(tmp_path)
+        counts.append(len(syncs))
+    assert counts[0] == counts[1], "what a process writes for itself is not synced"

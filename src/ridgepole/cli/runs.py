@@ -116,7 +116,8 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     figures = sorted(path for path in (run.path / rundir.FIGURES).glob("*") if path.suffix in _PICTURES)
     if as_json:
         config = run.json(rundir.RESOLVED)
-        details = {"run": dict(run.fields), "config": config, "summary": summary, "figures": [str(f) for f in figures]}
+        fields = dict(run.fields) | {"processes": rundir.read_processes(run)}
+        details = {"run": fields, "config": config, "summary": summary, "figures": [str(f) for f in figures]}
         say_json(_row(run) | details | {"attempts": rundir.read_attempts(run.path), "checkpoints": _checkpoints(run)})
         return
     provenance = run.json(rundir.PROVENANCE)
@@ -174,8 +175,7 @@ def _show_attempts(run: RunInfo) -> None:
 
 def _show_processes(run: RunInfo) -> None:
     rows = [
-        (item["name"], item["status"], seconds(item["seconds"]), item["reason"])
-        for item in run.fields.get("processes", [])
+        (item["name"], item["status"], seconds(item["seconds"]), item["reason"]) for item in rundir.read_processes(run)
     ]
     if rows:
         say()

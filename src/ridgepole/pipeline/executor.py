@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,12 +51,10 @@ class Executor:
         plan: The plan.
         controller: Owns the permanences.
         guard: Knows about signals.
-        note: Told how all processes stand, whenever one begins.
+        note: Told how a process stands, when it begins and when it has ended.
     """
 
-    def __init__(
-        self, plan: Plan, controller: Controller, guard: SignalGuard, note: Callable[[Sequence[Outcome]], None]
-    ) -> None:
+    def __init__(self, plan: Plan, controller: Controller, guard: SignalGuard, note: Callable[[Outcome], None]) -> None:
         self.plan = plan
         self.controller = controller
         self.guard = guard
@@ -98,7 +96,7 @@ class Executor:
     def _run_one(self, part: Part, outcome: Outcome, resumption: Resumption | None) -> None:
         started = time.monotonic()
         outcome.status = "running"
-        self.note(self.controller.outcomes)
+        self.note(outcome)
         try:
             outcome.status = self._settle(part, outcome, resumption)
         except BaseException as error:
@@ -108,6 +106,7 @@ class Executor:
             raise
         finally:
             outcome.seconds += time.monotonic() - started
+            self.note(outcome)
         self.controller.position += 1
         self.controller.ticks.end_process()
 

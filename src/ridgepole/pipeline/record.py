@@ -124,16 +124,14 @@ class Record:
         given = plain_json({"overrides": self.plan.overrides}, self.plan.secrets)
         self.directory.write_json(rundir.PROVENANCE, stored.json(rundir.PROVENANCE) | given)
 
-    def note(self, outcomes: Sequence[Outcome]) -> None:
-        """Writes how the processes stand, for those who look at a run while it goes on.
+    def note(self, outcome: Outcome) -> None:
+        """Appends how a process stands, for those who look at a run while it goes on, or after a kill.
 
         A disk that refuses fails nothing here: how the run ends is written, or complained of, at its end.
         """
-        if self.is_forked or not self.writes:
-            return
-        self.fields["processes"] = [asdict(outcome) for outcome in outcomes]
-        with contextlib.suppress(OSError):
-            self.directory.write_run(**self.fields)
+        if not self.is_forked and self.writes:
+            with contextlib.suppress(OSError):
+                self.directory.append_process(asdict(outcome))
 
     def end(self, status: str, errors: Sequence[BaseException], outcomes: Sequence[Outcome]) -> None:
         """Writes how the run has ended.
