@@ -12,11 +12,11 @@ import pytest
 
 from ridgepole import Pipeline, process
 
+pytestmark = pytest.mark.fault("SIGTERM, SIGINT, two and three Ctrl-C, SIGHUP, SIGUSR1: as the table of stopping says")
+
 PACKAGE = """
 import os, signal, sys, threading, time
 from ridgepole import Permanence, PipelineProcess, process
-
-pytestmark = pytest.mark.fault("SIGTERM, SIGINT, two and three Ctrl-C, SIGHUP, SIGUSR1: as the table of stopping says")
 
 
 def say(text):
