@@ -483,7 +483,9 @@ def test_clock_and_best_are_agreed_on(start, tmp_path):
     assert kinds
     assert kinds <= {"time", "best"}, kinds
     assert all(info.world_size == 2 for info in store.list())
-    for info in store.list():
+    inside = [info for info in store.list() if info.meta["process"]]  # the last may be that of the end
+    assert inside
+    for info in inside:
         loaded = store.load(info.name, ranks=[1])
         assert loaded.state["process"]["state"]["done"] == loaded.parts[1]["process"]["state"]["done"], info.name
 

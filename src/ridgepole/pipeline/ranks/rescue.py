@@ -31,18 +31,23 @@ class Rescue:
     def __init__(self, rank: int, guard: SignalGuard, last_words: Callable[[BaseException], None]) -> None:
         self._rank, self._guard, self._last_words = rank, guard, last_words
         self._done = threading.Event()
+        self._interrupting = threading.Lock()
 
     def start(self, cause: Cause) -> None:
         """Interrupts the main thread, in a thread of its own."""
         threading.Thread(target=self._run, args=(cause,), name="ridgepole-rescue", daemon=True).start()
 
     def stop(self) -> None:
-        """The run is over."""
-        self._done.set()
+        """The main thread is out of the user's code: from here on it is not interrupted any more."""
+        with self._interrupting:
+            self._done.set()
 
     def _run(self, cause: Cause) -> None:
         guard, before = self._guard, self._guard.handled
-        guard.demand(RankStop(cause))
+        with self._interrupting:
+            if self._done.is_set():
+                return
+            guard.demand(RankStop(cause))
         if self._done.wait(STUCK_SECONDS) or guard.cleaning:
             return
         # The main thread does run Python: what it was interrupted in takes its time to unwind.

@@ -174,6 +174,8 @@ class Team:
         with self.news:
             told, self._leaving = self._leaving, True
             known = self._cause is not None or self.stopping
+        if self._rescue is not None:
+            self._rescue.stop()
         if not told and not known and not isinstance(error, RankStop):
             self._link.send({"op": "fail", "cause": cause_of(error, self.rank).as_dict()})
 
@@ -209,8 +211,6 @@ class Team:
         with self.news:
             self._leaving = True
         seconds = END_SECONDS_FAILED if errors else END_SECONDS
-        if self._rescue is not None:
-            self._rescue.stop()
         if self.rank:
             shown = f"{type(in_cleanup[0]).__name__}: {text_of(in_cleanup[0])}" if in_cleanup else None
             self._link.send({"op": "bye", "error": shown})
@@ -235,8 +235,6 @@ class Team:
     def close(self) -> None:
         """Leaves the others."""
         self._leaving = self._closed = True
-        if self._rescue is not None:
-            self._rescue.stop()
         if self.rank == 0 and not self._over:
             self._link.send({"op": "over"})
         self._link.close()
