@@ -38,9 +38,9 @@ class Held(Permanence):
         self.fails("construct")
         if here("EARLY"):
             os.kill(os.getpid(), signal.SIGUSR1)
-        say("constructed")
 
     def initialize(self):
+        say("constructed")
         self.fails("initialize")
 
     def validate(self):
@@ -337,8 +337,11 @@ def test_a_failure_on_one_rank_stops_all(phase, rank, start, tmp_path):
     assert f"no {phase} here" in run.fields["error"]["message"]
     assert rank == 0 or run.fields["error"]["message"].startswith("rank 1 failed: ValueError")
     for each in range(2):
-        owed = len(ranks.found(each, "constructed"))
-        assert len(ranks.found(each, "cleanup")) == owed, f"constructed {owed} times: {ranks.lines}"
+        cleaned = len(ranks.found(each, "cleanup"))
+        if ranks.found(each, "constructed"):
+            assert cleaned == 1, ranks.lines
+        else:  # its constructor may have been interrupted before its end or after
+            assert cleaned <= (phase != "construct" or each != rank), ranks.lines
     assert sum(len(ranks.found(each, "Traceback")) for each in range(2)) == 1, "told once, where it happened"
 
 
