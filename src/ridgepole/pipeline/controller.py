@@ -21,6 +21,7 @@ from ridgepole.pipeline.checkpoints import Checkpoints, Resumption, Scores, stat
 from ridgepole.pipeline.due import DueTicks, Kind
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.outcome import Outcome
+from ridgepole.pipeline.overlay import LISTENER
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
 from ridgepole.pipeline.running import Running, is_stateful
 from ridgepole.pipeline.signals import SignalGuard
@@ -142,6 +143,14 @@ class Controller:
         """
         self.ticks.tick(step)
 
+    def ask_to_stop(self, stop: KeyboardInterrupt) -> None:
+        """Asks the run to stop at its next tick, as a signal does; may come from any thread.
+
+        Args:
+            stop: What the tick raises.
+        """
+        self._guard.ask(stop)
+
     def checkpoint(self, kind: Kind = "manual") -> None:
         """Takes a checkpoint now.
 
@@ -236,7 +245,7 @@ class Controller:
                 state = {}  # to the beginning: what was logged before is hidden
             if state is not None and is_stateful(permanence):
                 self._call(part, "load_state_dict", partial(permanence.load_state_dict, state))
-        for name in resumption.permanences.keys() - self._owned.keys():
+        for name in resumption.permanences.keys() - self._owned.keys() - {LISTENER}:
             self._say("warning", f"the state of the permanence {name!r} is dropped: there is none of that name now")
         if resumption.name is not None:
             framework = resumption.framework
