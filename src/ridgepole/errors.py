@@ -242,7 +242,7 @@ class StopRequested(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
-class TrialPruned(KeyboardInterrupt):  # noqa: N818 - reads as what happened
+class TrialPruned(KeyboardInterrupt):
     """A sweep's pruner asked this trial to stop; it comes out of a tick, and the run ends as `pruned`."""
 
 

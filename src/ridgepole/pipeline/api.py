@@ -13,8 +13,8 @@ from ridgepole.errors import CheckpointError, ConfigError, Place, Problem, RunDi
 from ridgepole.pipeline.overlay import current_overlay
 
 if TYPE_CHECKING:
-    from ridgepole.pipeline.plan import Plan
     from ridgepole.pipeline.overlay import Overlay
+    from ridgepole.pipeline.plan import Plan
     from ridgepole.pipeline.recipe import Path_, Recipe
     from ridgepole.pipeline.runner import RunResult
 

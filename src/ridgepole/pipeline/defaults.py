@@ -33,9 +33,7 @@ class Staffed(NamedTuple):
     progress: str
 
 
-def with_defaults(
-    report: Report, drafts: list[Draft], settings: Settings, overlay: Overlay | None = None
-) -> Staffed:
+def with_defaults(report: Report, drafts: list[Draft], settings: Settings, overlay: Overlay | None = None) -> Staffed:
     """Adds what a run always has; a `false` in the settings takes the declared ones out too.
 
     A trial of a sweep gets the sweep's listener besides, whatever the settings say.
