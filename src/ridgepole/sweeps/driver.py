@@ -73,8 +73,7 @@ class Sweep:
         guard = self._guard
         with guard.installed():
             guard.on_request = self.executor.wake
-            self.executor.user_code = guard.user_code
-            self.executor.stop_asked = lambda: guard.requested
+            self.executor.guard = guard
             try:
                 self.executor.start(self.job, self._on)
                 self._loop()

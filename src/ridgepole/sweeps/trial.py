@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ridgepole.errors import ConfigError, TrialPruned, did_you_mean, text_of, user_traceback
 from ridgepole.pipeline.overlay import Overlay, current_overlay
+from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import TrialSpec
 from ridgepole.sweeps.objective import Metric
 from ridgepole.sweeps.outcome import Ending, Outcome
@@ -41,6 +42,34 @@ class Link:
     def user_code(self) -> AbstractContextManager[Any]:
         """Wraps the user's own code, so that a signal may interrupt it and nothing else."""
         return nullcontext()
+
+
+class GuardedLink(Link):
+    """The link of a trial in a process whose signals are guarded: a report is where a plain function obeys them.
+
+    Args:
+        guard: The guard, which is installed.
+    """
+
+    trial: Trial
+
+    def __init__(self, guard: SignalGuard) -> None:
+        self.guard = guard
+
+    def bind(self, trial: Trial) -> None:
+        """Keeps the trial."""
+        self.trial = trial
+
+    def report(self, values: tuple[float, ...], seen: int) -> None:
+        """From here on a first Ctrl-C waits for the next report."""
+        del values, seen
+        self.guard.ticking = True
+        if self.guard.requested is not None:
+            self.trial.ask_to_stop(self.guard.requested)
+
+    def user_code(self) -> AbstractContextManager[Any]:
+        """Lets signals interrupt the user's code alone."""
+        return self.guard.user_code()
 
 
 @runtime_checkable

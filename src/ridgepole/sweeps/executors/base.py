@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -100,13 +100,10 @@ class Executor(ABC):
     """Runs trials. All methods are called by the driver, on its thread, but for `wake`.
 
     Attributes:
-        user_code: Wraps what an executor runs in the driver's own process and thread, so that a signal may interrupt
-            it; set by the driver before `start`.
-        stop_asked: The stop that a signal has asked the driver for, for a trial in the driver's own process.
+        guard: Of the driver's own process, for trials that run in it; set by the driver before `start`.
     """
 
-    user_code: Callable[[], AbstractContextManager[Any]] = staticmethod(nullcontext)
-    stop_asked: Callable[[], KeyboardInterrupt | None] = staticmethod(lambda: None)
+    guard: SignalGuard | None = None
 
     @abstractmethod
     def start(self, job: Job, emit: Callable[[Event], None]) -> None:

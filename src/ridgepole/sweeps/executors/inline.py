@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
+from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import Ended, Event, Executor, Reported, Started, TrialSpec
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.options import Options
-from ridgepole.sweeps.trial import Link, Trial, perform
+from ridgepole.sweeps.trial import GuardedLink, perform
 
 
 def make(options: Options, workers: int) -> InlineExecutor:
@@ -48,7 +47,7 @@ class InlineExecutor(Executor):
         if spec is None:
             return
         assert self._job is not None
-        self._link = _InlineLink(self, spec.number)
+        self._link = _InlineLink(self, spec.number, self.guard or SignalGuard())
         try:
             outcome = perform(self._job, spec, self._link)
         finally:
@@ -78,30 +77,21 @@ class InlineExecutor(Executor):
         self._waiting = None
 
 
-class _InlineLink(Link):
+class _InlineLink(GuardedLink):
     """Leads straight to the driver. What fails there (such as a full disk) ends the trial, and is raised after it."""
 
-    trial: Trial
-
-    def __init__(self, executor: InlineExecutor, number: int) -> None:
+    def __init__(self, executor: InlineExecutor, number: int, guard: SignalGuard) -> None:
+        super().__init__(guard)
         self.number = number
         self.failure: Exception | None = None
         self._executor = executor
-
-    def bind(self, trial: Trial) -> None:
-        self.trial = trial
 
     def started(self, run: Path) -> None:
         self._tell(Started(self.number, str(run)))
 
     def report(self, values: tuple[float, ...], seen: int) -> None:
         self._tell(Reported(self.number, values, seen))
-        stop = self._executor.stop_asked()
-        if stop is not None:
-            self.trial.ask_to_stop(stop)
-
-    def user_code(self) -> AbstractContextManager[Any]:
-        return self._executor.user_code()
+        super().report(values, seen)
 
     def _tell(self, event: Event) -> None:
         try:
