@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import optuna
 import pytest
@@ -61,7 +62,9 @@ def test_numbers_and_combinations_belong_to_each_other():
         grid.point(24)
 
 
-@pytest.mark.parametrize("values", [{"a": 4, "b": "x"}, {"a": 1}, {"a": 1, "b": "z"}, {"a": True, "b": "x"}, {}])
+@pytest.mark.parametrize(
+    "values", [{"a": 4, "b": "x"}, {"a": 1}, {"a": 1, "b": "z"}, {"a": True, "b": "x"}, {"a": math.nan, "b": "x"}, {}]
+)
 def test_what_is_none_of_the_grid_has_no_number(values):
     assert grid_of(SMALL).index(values) is None
 

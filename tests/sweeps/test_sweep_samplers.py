@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import optuna
 import pytest
 
-from ridgepole.sweeps import SweepSpec, make_sampler, read_sweep
+from ridgepole.errors import MissingExtraError
+from ridgepole.sweeps import SweepSpec, make_pruner, make_sampler, read_sweep, sampler_name
 
 PARAMETERS = {"a": {"min": 0.0, "max": 1.0}, "b": {"min": 1, "max": 1000}, "c": {"distribution": "normal"}}
 
@@ -75,11 +77,37 @@ def test_a_bayes_sweep_finds_more_than_a_random_one():
     """Forty trials with the same seeds: the model must come nearer to the minimum at a = 0 in most of them."""
 
     def best(method: str, seed: int) -> float:
-        spec = sweep(method, seed=seed)
+        options = {"sampler": "tpe"} if method == "bayes" else {}
+        spec = sweep(method, seed=seed, **options)
         return min(values["a"] for values in draw(spec, optuna.create_study(sampler=make_sampler(spec)), 40))
 
     wins = sum(best("bayes", seed) < best("random", seed) for seed in range(5))
     assert wins >= 3, f"the model won {wins} times of 5"
+
+
+def test_a_bayes_sweep_takes_the_gaussian_process_where_it_can(monkeypatch):
+    assert sampler_name(sweep("bayes")) == "gp"
+    assert sampler_name(sweep("bayes", sampler="tpe")) == "tpe"
+    assert (sampler_name(sweep("random")), make_sampler(sweep("bayes"), name="tpe").__class__) == (
+        "random",
+        optuna.samplers.TPESampler,
+    )
+    hide(monkeypatch, "torch")
+    assert sampler_name(sweep("bayes")) == "tpe"
+    with pytest.raises(MissingExtraError, match=r"the sampler 'gp' needs torch.*ridgepole\[torch\]"):
+        make_sampler(sweep("bayes", sampler="gp"))
+
+
+@pytest.mark.parametrize("make", [make_sampler, make_pruner])
+def test_without_optuna_the_extra_is_named(make, monkeypatch):
+    hide(monkeypatch, "optuna")
+    with pytest.raises(MissingExtraError, match=r"a sweep needs optuna.*ridgepole\[sweep\]"):
+        make(sweep("random"))
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == package else find(name, *more))
 
 
 def test_the_samplers_by_name():

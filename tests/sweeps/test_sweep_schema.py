@@ -101,6 +101,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "a bayes sweep needs a 'metric'",
         "name and goal",
     ),
+    "metric of nothing": (FINE | {"method": "bayes", "metric": None}, "a bayes sweep needs a 'metric'", ""),
     "metric missing for early_terminate": (
         {"method": "random", "parameters": FINE["parameters"], "early_terminate": {"type": "hyperband", "min_iter": 1}},
         "early_terminate needs a 'metric'",

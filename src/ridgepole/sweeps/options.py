@@ -29,7 +29,7 @@ class Options:
             sweep (`stop`).
         retries: With `retry`: how often a trial is run again at most.
         max_failures: The sweep ends when more trials than this have failed for good; None: it never ends for that.
-        sampler: What proposes trials of a bayes sweep; `tpe` unless given.
+        sampler: What proposes trials of a bayes sweep: Optuna's Gaussian process or TPE; None: see `sampler_name`.
         startup_trials: How many trials of a bayes sweep are random before the model proposes.
         seed: Makes a random sweep draw the same trials each time; one is drawn and recorded unless given.
         reuse_workers: Whether a worker process runs one trial after another, instead of a fresh one each.

@@ -177,7 +177,7 @@ def _parse(check: Checker, written: Written) -> SweepSpec | None:
         space = parse_parameters(check, values["parameters"], ("parameters",), grid=method == "grid")
     metric = _metric(check, values.get("metric"))
     rule = _early_terminate(check, values.get("early_terminate"))
-    if "metric" not in values:
+    if values.get("metric") is None:
         _need_metric(check, values, method)
     name, description, project, entity = (check.text(values, (), key) for key in _TEXTS)
     run_cap = check.integer(values, (), "run_cap", 1)
