@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ridgepole.sweeps.pruner import make_pruner as make_pruner
     from ridgepole.sweeps.pruner import should_stop as should_stop
     from ridgepole.sweeps.samplers import make_sampler as make_sampler
+    from ridgepole.sweeps.samplers import sampler_name as sampler_name
     from ridgepole.sweeps.space import Space as Space
     from ridgepole.sweeps.spec import SweepSpec as SweepSpec
     from ridgepole.sweeps.spec import check_sweep as check_sweep
@@ -35,6 +36,7 @@ _HOMES = {
     "make_sampler": "ridgepole.sweeps.samplers",
     "parse_sweep": "ridgepole.sweeps.spec",
     "read_sweep": "ridgepole.sweeps.spec",
+    "sampler_name": "ridgepole.sweeps.samplers",
     "should_stop": "ridgepole.sweeps.pruner",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "make_sampler",
     "parse_sweep",
     "read_sweep",
+    "sampler_name",
     "should_stop",
 ]
 

@@ -7,6 +7,7 @@ import importlib.util
 from ridgepole.errors import MissingExtraError
 
 _EXTRAS = {"torch": "torch"}
+_NAMES = {"yaml": "pyyaml"}
 
 
 def need(package: str, wanted_by: str) -> None:
@@ -16,4 +17,5 @@ def need(package: str, wanted_by: str) -> None:
         MissingExtraError: If it is not installed.
     """
     if importlib.util.find_spec(package) is None:
+        package = _NAMES.get(package, package)
         raise MissingExtraError(package, _EXTRAS.get(package, "sweep"), wanted_by)

@@ -29,7 +29,7 @@ class Options:
             sweep (`stop`).
         retries: With `retry`: how often a trial is run again at most.
         max_failures: The sweep ends when more trials than this have failed for good; None: it never ends for that.
-        sampler: What proposes trials of a bayes sweep; `tpe` unless given.
+        sampler: What proposes trials of a bayes sweep: Optuna's Gaussian process or TPE; None: see `sampler_name`.
         startup_trials: How many trials of a bayes sweep are random before the model proposes.
         seed: Makes a random sweep draw the same trials each time; one is drawn and recorded unless given.
         reuse_workers: Whether a worker process runs one trial after another, instead of a fresh one each.
@@ -70,10 +70,8 @@ def parse_options(check: Checker, table: Any, path: Path_, method: object) -> Op
         return default
     check.known(table, path, [each.name for each in fields(Options)])
 
-    ray = plain(check, table["ray"], (*path, "ray")) if check.table(table.get("ray", {}), (*path, "ray")) else {}
-    check.known(ray or {}, (*path, "ray"), _RAY_KEYS)
-    slurm = table.get("slurm", {})
-    slurm = plain(check, slurm, (*path, "slurm")) if check.table(slurm, (*path, "slurm")) else {}
+    ray, slurm = (_inner(check, table, (*path, key)) for key in ("ray", "slurm"))
+    check.known(ray, (*path, "ray"), _RAY_KEYS)
     options = Options(
         executor=check.one_of(table, path, "executor", get_args(Executor)) or default.executor,
         workers=check.integer(table, path, "workers", 1) or default.workers,
@@ -91,6 +89,12 @@ def parse_options(check: Checker, table: Any, path: Path_, method: object) -> Op
     )
     _check_together(check, table, path, options, method)
     return options
+
+
+def _inner(check: Checker, table: Mapping[str, Any], path: Path_) -> dict[str, Any]:
+    """A table inside, whose values belong to another package."""
+    inner = table.get(str(path[-1]), {})
+    return dict(plain(check, inner, path)) if check.table(inner, path) else {}
 
 
 def _or(value: int | None, default: int) -> int:

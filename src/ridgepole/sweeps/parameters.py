@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ridgepole.errors import did_you_mean
-from ridgepole.sweeps.checker import EXACT, Checker, plain, shown
+from ridgepole.sweeps.checker import EXACT, Checker, bare, plain, shown
 from ridgepole.sweeps.laws import Beta, Law, LogNormal, Normal, steps_below
 from ridgepole.sweeps.reading import Path_
 from ridgepole.sweeps.space import (
@@ -166,14 +166,15 @@ def _inferred(entry: Mapping[Any, Any]) -> str | None:
     if "values" in entry:
         return "categorical"
     if "min" in entry or "max" in entry:
-        ends = [entry[key] for key in _RANGE if key in entry]
+        ends = [bare(entry[key]) for key in _RANGE if key in entry]
         whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
         return "int_uniform" if whole else "uniform"
     return None
 
 
 def _report_no_kind(check: Checker, entry: Mapping[Any, Any], path: Path_) -> None:
-    if laws := [name for name, (must, may) in KEYS.items() if entry and set(entry) <= {*must, *may} and "q" not in may]:
+    unclear = [name for name in KEYS if name.endswith(("normal", "beta")) and not name.startswith("q_")]
+    if laws := [name for name in unclear if entry and set(entry) <= {key for keys in KEYS[name] for key in keys}]:
         hint = f"write distribution: {' or '.join(laws)}"
         check.error(path, f"{check.name(path)} has no distribution, and its keys don't tell", hint, key=True)
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib.util
+from typing import TYPE_CHECKING, Literal
 
 from ridgepole.sweeps.extras import need
 
@@ -12,7 +13,23 @@ if TYPE_CHECKING:
     from ridgepole.sweeps.spec import SweepSpec
 
 
-def make_sampler(spec: SweepSpec, seed: int | None = None, *, first: int = 0) -> optuna.samplers.BaseSampler:
+def sampler_name(spec: SweepSpec) -> Literal["grid", "random", "tpe", "gp"]:
+    """What proposes the trials of a sweep.
+
+    For a bayes sweep without `sampler` that is Optuna's Gaussian process where torch and SciPy
+    are installed, else TPE. The Gaussian process gets further in few trials and needs far longer for a proposal
+    (`benchmarks/sweep_samplers.py`). A driver records the name, and goes on with it after a resume.
+    """
+    if spec.method != "bayes":
+        return spec.method
+    if spec.options.sampler is not None:
+        return spec.options.sampler
+    return "gp" if all(importlib.util.find_spec(package) for package in ("torch", "scipy")) else "tpe"
+
+
+def make_sampler(
+    spec: SweepSpec, seed: int | None = None, *, first: int = 0, name: str | None = None
+) -> optuna.samplers.BaseSampler:
     """The sampler of a sweep.
 
     What a random sweep draws depends on the seed, the number of the trial and the name of the parameter, and on
@@ -24,6 +41,7 @@ def make_sampler(spec: SweepSpec, seed: int | None = None, *, first: int = 0) ->
         seed: The seed; that of the sweep's options where None, and a fresh one where it has none.
         first: The number of the next trial. A driver that goes on gives it, so that a model's random numbers don't
             start again from the beginning.
+        name: What `sampler_name` said when the sweep was started; asked again where None.
 
     Raises:
         MissingExtraError: If Optuna, or what its Gaussian process needs, is not installed.
@@ -37,7 +55,7 @@ def make_sampler(spec: SweepSpec, seed: int | None = None, *, first: int = 0) ->
         return PerTrialRandomSampler(seed)
     own = None if seed is None else derived(seed, first)
     startup = spec.options.startup_trials
-    if spec.options.sampler == "gp":
+    if (name or sampler_name(spec)) == "gp":
         for package in ("torch", "scipy"):
             need(package, "the sampler 'gp'")
         from optuna.samplers import GPSampler

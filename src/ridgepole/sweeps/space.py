@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -198,7 +199,7 @@ class IntRange(Axis):
 
     def position(self, value: Json) -> int | None:
         """Where an integer stands; 3.0 counts as 3."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
             return None
         return int(value) - self.low if self.low <= value <= self.high else None
 
@@ -239,7 +240,7 @@ class Steps(Axis):
 
     def position(self, value: Json) -> int | None:
         """The step at which a value stands."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
         step = round((value - self.low) / self.q)
         return step if 0 <= step < self.count and self.at(step) == value else None

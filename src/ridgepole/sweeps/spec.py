@@ -171,19 +171,20 @@ def _parse(check: Checker, written: Written) -> SweepSpec | None:
     for key in _UNUSED:
         if key in values:
             check.warn((key,), f"{key!r} is never executed: Ridgepole runs the pipeline", key=True)
+            plain(check, values[key], (key,))
     space = Space(())
     if "parameters" in values:
         space = parse_parameters(check, values["parameters"], ("parameters",), grid=method == "grid")
     metric = _metric(check, values.get("metric"))
     rule = _early_terminate(check, values.get("early_terminate"))
-    if "metric" not in values:
+    if values.get("metric") is None:
         _need_metric(check, values, method)
     name, description, project, entity = (check.text(values, (), key) for key in _TEXTS)
     run_cap = check.integer(values, (), "run_cap", 1)
     options = parse_options(check, values.get(OURS), (OURS,), method)
-    config = {key: plain(check, value, (key,)) for key, value in values.items() if key in _KEYS and key != OURS}
     if method is None or check.failed:
         return None
+    config = {key: plain(check, value, (key,)) for key, value in values.items() if key != OURS}
     place = written.place(("method",), False)
     return SweepSpec(
         method,
@@ -237,11 +238,11 @@ def _early_terminate(check: Checker, table: Any) -> Hyperband | None:
         return None
     if not check.table(table, path):
         return None
-    check.known(table, path, ("type", "min_iter", "max_iter", "s", "eta", "strict"))
     if "type" not in table:
         check.error(path, "early_terminate has no 'type'", "write type: hyperband", key=True)
     check.one_of(table, path, "type", ("hyperband",))
     before = len(check.problems)
+    check.known(table, path, ("type", "min_iter", "max_iter", "s", "eta", "strict"))
     least = check.integer(table, path, "min_iter", 1)
     most = check.integer(table, path, "max_iter", 1)
     s = check.integer(table, path, "s", 1, 64)
@@ -249,7 +250,8 @@ def _early_terminate(check: Checker, table: Any) -> Hyperband | None:
     if eta is not None and eta <= 1:
         check.error((*path, "eta"), f"early_terminate.eta must be above 1, not {eta}")
     strict = check.boolean(table, path, "strict")
-    _bands_given(check, table, path)
+    if len(check.problems) == before:  # a misspelt key is reason enough why one is missing
+        _bands_given(check, table, path)
     if len(check.problems) > before:
         return None
     rule = Hyperband(least, most, s, float(eta or 3), bool(strict))

@@ -33,8 +33,9 @@ def parse(source: Source) -> tuple[Any, dict[Path, Span], dict[Path, str]]:
     need("yaml", "a sweep in YAML")
     import yaml
 
-    loader = yaml.SafeLoader(source.text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(source.text)
         node = loader.get_single_node()
         reader = _Reader(source, loader)
         values = reader.value(node, ()) if node is not None else None
@@ -43,12 +44,15 @@ def parse(source: Source) -> tuple[Any, dict[Path, Span], dict[Path, str]]:
         place = source.place(mark.index, mark.index + 1) if mark else source.place(0, 1)
         hint = "indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
         raise ConfigError([Problem(f"not valid YAML: {error.problem or error.context}", place, hint)]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([Problem(f"not valid YAML: {str(error).splitlines()[0]}", source.place(0, 1))]) from None
+    except yaml.YAMLError as error:  # a character that YAML forbids
+        at = getattr(error, "position", 0)
+        message = f"not valid YAML: {str(error).splitlines()[0]}"
+        raise ConfigError([Problem(message, source.place(at, at + 1))]) from None
     except RecursionError:
         raise ConfigError([Problem(f"nested more than {MAX_DEPTH} deep", source.place(0, 1))]) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if reader.problems:
         raise ConfigError(reader.problems)
     return values, reader.spans, reader.odd
