@@ -42,7 +42,7 @@ def with_defaults(report: Report, drafts: list[Draft], settings: Settings, overl
     if overlay is None or overlay.listener is None:
         return staff
     drafts, loggers, progress = staff
-    return Staffed([*drafts, default_draft(LISTENER, overlay.listener)], (*loggers, LISTENER), progress)
+    return Staffed([*drafts, default_draft(LISTENER, overlay.listener())], (*loggers, LISTENER), progress)
 
 
 def _staffed(report: Report, drafts: list[Draft], settings: Settings) -> Staffed:

@@ -24,7 +24,7 @@ class Overlay:
         values: Parameters by the name that the sweep gives them: `train.lr`, or `lr` where that is unambiguous.
         label: What `run.json` says of the trial.
         places: Where the parameters stand in the sweep's file.
-        listener: A logger class that is added to the run; None for none.
+        listener: Gives a logger class that is added to the run; None for none.
         root: The directory that holds the sweep's runs, for a run that names none; None for the pipeline's own.
         started: Is told the run directory as soon as it exists.
         earlier: Gives, once, the run of an earlier attempt that is to go on.
@@ -34,7 +34,7 @@ class Overlay:
     values: Mapping[str, Any]
     label: Mapping[str, Any] | None = None
     places: Mapping[str, Place] = field(default_factory=dict)
-    listener: type[Permanence] | None = None
+    listener: Callable[[], type[Permanence]] | None = None
     root: Path | None = None
     started: Callable[[Path], None] = lambda _path: None
     earlier: Callable[[], Path | None] = lambda: None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import Place, SweepError
-from ridgepole.permanences.loggers.base import BaseLoggerManager
 from ridgepole.sweeps.objective import Metric
 from ridgepole.sweeps.trial import Trial
+
+if TYPE_CHECKING:
+    from ridgepole.permanences.loggers.base import BaseLoggerManager
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,9 @@ class FunctionJob(Job):
             return self._call(trial)
 
     def _call(self, trial: Trial) -> object:
-        from ridgepole.pipeline.runner import RunResult
-
         returned = self.function(trial) if takes_trial(self.function) else self.function()
-        return None if isinstance(returned, RunResult) else returned
+        runner = sys.modules.get("ridgepole.pipeline.runner")  # without it nobody can have run a pipeline
+        return None if runner is not None and isinstance(returned, runner.RunResult) else returned
 
 
 def takes_trial(function: Callable[..., object]) -> bool:
@@ -121,8 +123,6 @@ def pickled(job: Job) -> bytes:
 
 def _needs_its_code(function: Any) -> bool:
     """Whether another process can't import a function by its name: a closure, or a notebook's."""
-    import sys
-
     main = sys.modules.get("__main__")
     typed_in = (
         getattr(function, "__module__", None) == "__main__" and not Path(getattr(main, "__file__", "") or "").is_file()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ridgepole.errors import ConfigError, TrialPruned, did_you_mean, text_of, user_traceback
+from ridgepole.permanence import Permanence
 from ridgepole.pipeline.overlay import Overlay, current_overlay
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import TrialSpec
@@ -190,14 +191,12 @@ class Trial:
 
     def overlay(self, job: Job, spec: TrialSpec) -> Overlay:
         """What lies over every pipeline that the trial plans."""
-        from ridgepole.sweeps.listener import TrialListener
-
         label = {"id": spec.sweep, "trial": self.number, "attempt": self.attempt, "values": dict(spec.values)}
         return Overlay(
             spec.values,
             label,
             job.places,
-            TrialListener,
+            _listener,
             Path(job.root),
             self._has_started,
             lambda: self._earlier.pop() if self._earlier else None,
@@ -312,6 +311,12 @@ def as_number(value: object, who: str) -> float:
 def _is_scalar(value: object) -> bool:
     shape: Callable[..., object] | tuple[int, ...] | None = getattr(value, "shape", None)
     return isinstance(shape, tuple) and all(size == 1 for size in shape) and hasattr(value, "__float__")
+
+
+def _listener() -> type[Permanence]:
+    from ridgepole.sweeps.listener import TrialListener  # not for a function that never plans a pipeline
+
+    return TrialListener
 
 
 def _say(line: str) -> None:

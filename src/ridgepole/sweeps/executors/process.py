@@ -42,6 +42,7 @@ class _Worker:
     def __init__(self, process: BaseProcess, conn: Connection[Any, Any]) -> None:
         self.process, self.conn = process, conn
         self.ready = False
+        self.leaving = False
         self.spec: TrialSpec | None = None
         self.asked = 0
         self.deadline = float("inf")
@@ -93,7 +94,7 @@ class ProcessExecutor(Executor):
 
     def submit(self, spec: TrialSpec) -> None:
         """Gives the trial to a worker that waits, else to a new one."""
-        idle = [each for each in self._workers if each.spec is None and each.process.is_alive()]
+        idle = [each for each in self._workers if each.spec is None and not each.leaving and each.process.is_alive()]
         chosen = idle[0] if self._reuse and idle else self._spawn()
         chosen.spec, chosen.asked, chosen.deadline = spec, 0, float("inf")
         chosen.send("run", spec)
@@ -133,7 +134,7 @@ class ProcessExecutor(Executor):
                 each.kill()
 
     def close(self, *, now: bool = False) -> None:
-        """Ends the workers: those that wait at once, trials that still run at their next tick, or in the end by force."""
+        """Ends the workers: those that wait at once, trials that run at their next tick, and in the end by force."""
         for each in self._workers:
             if each.spec is not None and not each.asked:
                 self.stop(each.spec.number)
@@ -199,6 +200,7 @@ class ProcessExecutor(Executor):
             if isinstance(event, Ended):
                 each.spec = None
                 if not self._reuse or event.outcome.status == "failed":  # which may have left anything behind
+                    each.leaving = True
                     each.send("close")
             self._emit(event)
 
@@ -221,7 +223,7 @@ class ProcessExecutor(Executor):
             self._died_early(spec, code)
 
     def _died_early(self, spec: TrialSpec, code: int | None) -> None:
-        """A worker that was killed as it started has run nothing, and is replaced; one that fails to start is no use."""
+        """A worker that was killed as it started has run nothing, and is replaced; one that can't start is no use."""
         self._killed_early += 1
         if code is None or code >= 0 or self._killed_early > _STARTS:
             raise SweepError(f"a worker process can't start: it {_manner(code)}; what it said stands above")

@@ -41,7 +41,7 @@ def main(conn: Connection[Any, Any], job: bytes, environ: Mapping[str, str]) -> 
     signal.signal(signal.SIGINT, lambda *_: None)  # between two trials there is nothing to interrupt
     for name, value in environ.items():
         os.environ.setdefault(name, value)
-    os.register_at_fork(after_in_child=lambda: contextlib.suppress(OSError) and conn.close())
+    os.register_at_fork(after_in_child=conn.close)  # a child that outlives this worker must not make it look alive
     try:
         loaded: Job = pickle.loads(job)  # noqa: S301 - from the driver, through our own pipe
     except Exception as error:  # noqa: BLE001 - whatever the import of the user's module raises
