@@ -131,7 +131,7 @@ class Trial:
             TrialPruned: If the sweep's pruner wants this trial to stop, and no pipeline is running in it.
             KeyboardInterrupt: If the sweep is to stop, likewise.
         """
-        self._take(as_number(value, "trial.report"))
+        self._take(as_number(value, "what is reported"))
         self.boundary()
 
     def should_prune(self) -> bool:
@@ -221,7 +221,7 @@ class Trial:
     def objective(self, returned: object) -> tuple[float | None, str]:
         """The objective, or why there is none: what was returned, else the best that was logged."""
         if returned is not None:
-            value = as_number(returned, "run_once returned, which is the objective,")
+            value = as_number(returned, "what run_once returns")
             return (
                 (value, "") if math.isfinite(value) else (None, f"run_once returned {value}, which can't be compared")
             )
@@ -297,20 +297,18 @@ def _ending(error: BaseException) -> Ending:
     return "interrupted" if isinstance(cause, KeyboardInterrupt) else "failed"
 
 
-def as_number(value: object, who: str) -> float:
+def as_number(value: object, what: str) -> float:
     """A number that a user gave, numpy's and torch's included.
 
     Raises:
         TypeError: If it is none.
     """
-    if isinstance(value, bool) or not (isinstance(value, int | float) or _is_scalar(value)):
-        raise TypeError(f"{who} takes a number, not {type(value).__name__}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _is_scalar(value: object) -> bool:
-    shape: Callable[..., object] | tuple[int, ...] | None = getattr(value, "shape", None)
-    return isinstance(shape, tuple) and all(size == 1 for size in shape) and hasattr(value, "__float__")
+    item: Callable[[], object] | None = getattr(value, "item", None)
+    if item is not None and all(size == 1 for size in getattr(value, "shape", (0,))):
+        value = item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number, not {type(value).__name__}")
+    return float(value)
 
 
 def _listener() -> type[Permanence]:
