@@ -82,12 +82,10 @@ class Bars(Display):
 
     def open(self) -> None:
         """Shows the sweep's row."""
-        self._manager.add_progress(_SWEEP, with_status=True)
+        bar = self._manager.add_progress(_SWEEP, with_status=True)
         self._manager.add_progress(_TRIALS, with_status=True)
         self._manager.initialize()
-        self._task = self._manager.add_task_to_progress(self._name, self._limit, visible=True, progress_name=_SWEEP)
-        if self._done:
-            self._manager.progress_dict[_SWEEP].reset(self._task, total=self._limit, completed=self._done)  # type: ignore[arg-type]
+        self._task = bar.add_task(self._name, total=self._limit, completed=self._done)  # the rate is that from now on
 
     def close(self) -> None:
         """Leaves the sweep's row on the screen."""

@@ -23,7 +23,7 @@ from ridgepole.sweeps.sweepdir import SweepDir, read_json
 
 _STARTS = 5
 """How often a worker may be killed before it is ready, one after another."""
-_INSIST_SECONDS = 10.0
+_INSIST_SECONDS = 5.0
 """How long a trial may take to stop at once, before its worker is killed."""
 _STOP_SECONDS = 30.0
 """How long the trials may take to stop at a tick when the driver ends."""
