@@ -38,7 +38,8 @@ class Train(PipelineProcess):
     """Its loss after n epochs is (1 - lr / width) ** n."""
 
     def __init__(self, net: Net, logger: BaseLoggerManager, epochs: int = 3, pause: float = 0.0, fail_at: int = -1):
-        self.net, self.logger, self.epochs, self.pause, self.fail_at, self.epoch = net, logger, epochs, pause, fail_at, 0
+        self.net, self.logger, self.epoch = net, logger, 0
+        self.epochs, self.pause, self.fail_at = epochs, pause, fail_at
 
     def state_dict(self):
         return {"epoch": self.epoch}

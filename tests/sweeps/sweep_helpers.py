@@ -19,7 +19,7 @@ def slow(trial):
     """Marks each attempt, and takes a moment."""
     with Path("attempts").open("a") as file:
         file.write(f"{trial.number}\n")
-    time.sleep(0.05)
+    time.sleep(0.1)
     return float(trial.params["x"])
 
 

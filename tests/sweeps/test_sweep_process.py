@@ -16,7 +16,7 @@ from ridgepole.errors import SweepError
 from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
-import sweep_helpers as helpers  # noqa: E402
+import sweep_helpers as helpers
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_a_function_that_no_worker_can_import():
 
 def test_what_can_not_be_sent_is_said_before_the_first_trial():
     lock = threading.Lock()
-    with pytest.raises(SweepError, match="run_once can't be sent to another process.*use the executor 'inline'"):
+    with pytest.raises(SweepError, match=r"run_once can't be sent to another process.*use the executor 'inline'"):
         sweep(lambda trial: lock.locked(), grid_of([1]))
     assert load_sweep().trials == ()
 

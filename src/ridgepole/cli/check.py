@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ridgepole.cli.faults import show_problems
@@ -16,39 +15,45 @@ from ridgepole.pipeline.api import Pipeline
 
 def call(arguments: argparse.Namespace) -> int:
     """Prints every problem of a pipeline's file; 2 where one of them is an error."""
-    summary = ""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints at import is no part of the result
-            plan = Pipeline.from_toml(arguments.file, arguments.overrides).plan()
-            problems: list[Problem] = [*plan.warnings, *_sweep(Path(arguments.file), arguments.overrides)]
-        declared = sum(not part.default for part in plan.permanences)
-        summary = f"{arguments.file}: ok, {_count(declared, 'permanence')}, {_count(len(plan.processes), 'process')}"
-    except ConfigError as error:
-        problems = list(error.problems)
+    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints at import is no part of the result
+        problems, summary = _pipeline(arguments)
+        problems += [each for each in _sweep(arguments) if each not in problems]
+    wrong = any(problem.severity == "error" for problem in problems)
     if arguments.json:
         say_json([problem.as_dict() for problem in problems])
     elif problems:
         show_problems(problems)
-    if summary and not arguments.json:
+    if not wrong and not arguments.json:
         say(summary)
-    return 0 if summary else 2
+    return 2 if wrong else 0
 
 
-def _sweep(file: Path, overrides: Sequence[str]) -> list[Problem]:
-    """What is doubtful about the file's `[sweep]` table.
+def _pipeline(arguments: argparse.Namespace) -> tuple[list[Problem], str]:
+    """The problems of the pipeline, and what there is to say where it has none."""
+    try:
+        plan = Pipeline.from_toml(arguments.file, arguments.overrides).plan()
+    except ConfigError as error:
+        return list(error.problems), ""
+    declared = sum(not part.default for part in plan.permanences)
+    counts = f"{_count(declared, 'permanence')}, {_count(len(plan.processes), 'process')}"
+    return list(plan.warnings), f"{arguments.file}: ok, {counts}"
 
-    Raises:
-        ConfigError: If it is wrong, or its parameters don't fit the pipeline.
-    """
+
+def _sweep(arguments: argparse.Namespace) -> list[Problem]:
+    """The problems of the file's `[sweep]` table, and of its parameters with the pipeline."""
     from ridgepole.config import read
 
-    if "sweep" not in read(file).values:
-        return []
-    from ridgepole.sweeps.precheck import check_pipeline
-    from ridgepole.sweeps.spec import read_sweep
+    file = Path(arguments.file)
+    try:
+        if "sweep" not in read(file).values:
+            return []
+        from ridgepole.sweeps.precheck import check_pipeline
+        from ridgepole.sweeps.spec import read_sweep
 
-    spec = read_sweep(file)
-    return [*spec.warnings, *check_pipeline(spec, file, overrides)]
+        spec = read_sweep(file)
+        return [*spec.warnings, *check_pipeline(spec, file, arguments.overrides)]
+    except ConfigError as error:
+        return list(error.problems)
 
 
 def _count(number: int, noun: str) -> str:
