@@ -24,6 +24,7 @@ PATIENCE = 30.0
 """Seconds that a storage may be locked, or away, before the driver gives up; the sweep can go on later."""
 _ONE_TRY = 2
 _PAUSE = 0.2
+_SYNC_SECONDS = 1.0
 
 
 class Store:
@@ -49,6 +50,7 @@ class Store:
         self, directory: SweepDir, spec: SweepSpec, *, writes: bool, say: Callable[[str], None] = lambda _line: None
     ) -> None:
         self._say = say
+        self._synced = time.monotonic()
         self._journal: JournalFile | None = None
         self._where = spec.options.storage or str(directory.journal)
         if spec.options.storage is None:
@@ -102,14 +104,20 @@ class Store:
                     )
             time.sleep(_PAUSE)
 
-    def sync(self) -> None:
-        """Brings a journal to the disk."""
-        if self._journal is not None:
+    def sync(self, *, now: bool = False) -> None:
+        """Brings a journal to the disk, where a second has passed since that was done last.
+
+        Any death of the process loses nothing. A loss of power may take what was recorded within the last second, and
+        those trials run again.
+        """
+        if self._journal is not None and (now or time.monotonic() - self._synced >= _SYNC_SECONDS):
             self._journal.sync()
+            self._synced = time.monotonic()
 
     def close(self) -> None:
         """Closes it."""
         if self._journal is not None:
+            self.sync(now=True)
             self._journal.close()
         self.storage.remove_session()
 
