@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 
-from ridgepole.sweeps.space import Axis, Json, Space
+from ridgepole.sweeps.kinds import Axis, Json
+from ridgepole.sweeps.space import Space
 
 
 class Grid:

@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeAlias, get_args
 from ridgepole.errors import ConfigError, Place, Problem
 from ridgepole.sweeps.checker import Checker, plain
 from ridgepole.sweeps.grid import Grid
+from ridgepole.sweeps.kinds import Json
 from ridgepole.sweeps.objective import Goal, Impute, Metric
 from ridgepole.sweeps.options import Options, parse_options
 from ridgepole.sweeps.parameters import parse_parameters
 from ridgepole.sweeps.pruner import Hyperband
 from ridgepole.sweeps.reading import Path_, PlaceOf, Written, read
-from ridgepole.sweeps.space import Json, Space
+from ridgepole.sweeps.space import Space
 
 Method: TypeAlias = Literal["grid", "random", "bayes"]
 
