@@ -9,8 +9,8 @@ from typing import Any
 from ridgepole.errors import ConfigError, Place, Problem
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.overlay import Overlay
+from ridgepole.sweeps.kinds import Axis, Parameter
 from ridgepole.sweeps.reading import Path_, read
-from ridgepole.sweeps.space import Axis, Parameter
 from ridgepole.sweeps.spec import SweepSpec
 
 _PLANS = 60
