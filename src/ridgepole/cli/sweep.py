@@ -12,10 +12,10 @@ from typing import Any
 
 from ridgepole.cli.faults import exit_code, explain, show_problems
 from ridgepole.cli.output import STATUS_COLOURS, columns, complain, near, number, paint, say, say_json, seconds
-from ridgepole.errors import RunDirError, SweepError
 from ridgepole.sweeps.engine import load_sweep, pipeline_of, resume_sweep, sweep_pipeline
 from ridgepole.sweeps.result import SweepResult, TrialResult
 from ridgepole.sweeps.spec import read_sweep
+from ridgepole.sweeps.sweepdir import list_sweeps
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -69,13 +69,13 @@ def _start(arguments: argparse.Namespace) -> int:
 
 def _conduct(begin: Callable[[], SweepResult], arguments: argparse.Namespace, root: Path) -> int:
     """Drives a sweep and ends with a line that says how it went and how it goes on."""
-    started, before = time.monotonic(), _newest(root)
+    started, before = time.monotonic(), next(list_sweeps(root), None)
     code = 0
     try:
         result = begin()
     except BaseException as error:
         name = arguments.sweep if arguments.action == "resume" else None
-        made = _newest(root)
+        made = next(list_sweeps(root), None)
         if made is None or (arguments.action == "start" and before is not None and made.id == before.id):
             raise  # nothing was started
         explain(error, debug=arguments.debug)
@@ -86,13 +86,6 @@ def _conduct(begin: Callable[[], SweepResult], arguments: argparse.Namespace, ro
     else:
         _close(result, time.monotonic() - started, root, failed=code != 0)
     return code
-
-
-def _newest(root: Path) -> SweepResult | None:
-    try:
-        return load_sweep(None, root)
-    except (RunDirError, SweepError):
-        return None
 
 
 def _close(result: SweepResult, took: float, root: Path, *, failed: bool) -> None:

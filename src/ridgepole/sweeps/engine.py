@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ridgepole.errors import ConfigError, SweepError
 from ridgepole.permanence import run_of
 from ridgepole.permanences.loggers.base import BaseLoggerManager
+from ridgepole.sweeps import executors
+from ridgepole.sweeps.executors import inline
 from ridgepole.sweeps.extras import need
 from ridgepole.sweeps.jobs import FunctionJob, Job, PipelineJob, takes_trial
 from ridgepole.sweeps.options import Executor as ExecutorName
@@ -237,6 +239,7 @@ def _conduct(
         )
         count = count if count is not None else before.get("count")
     limit = _limit(spec, count)
+    executors.find(spec.options.executor)  # before anything is made
     directory = directory or SweepDir.create(root)
     lock = _claimed(directory)
     try:
@@ -322,18 +325,19 @@ def _drive(
 ) -> SweepResult:
     from ridgepole.sweeps.display import Bars, Display
     from ridgepole.sweeps.driver import Sweep
-    from ridgepole.sweeps.executors import load
 
     options = spec.options
     done = sum(row.outcome is not None for row in ledger.rows.values())
     apart = options.executor != "inline"
     name = spec.name or "sweep"
     display = Bars(name, limit, done, spec.metric, _say, rows=apart) if progress else Display(_say)
-    executor = load(options.executor, options, options.workers)
+    module = executors.find(options.executor)
+    executor = getattr(module, "make", inline.make)(options, options.workers)
     sweep = Sweep(spec, job, directory, ledger, limit, options.workers, executor, display)
+    drive: Callable[[Sweep], None] = getattr(module, "drive", Sweep.drive)
     display.open()
     try:
-        sweep.drive()
+        drive(sweep)
     except BaseException as error:
         if isinstance(error, SweepError):
             error.result = _so_far(sweep, fields)

@@ -44,6 +44,7 @@ class Row:
         outcome: How it ended for good; None while it is in flight.
         imputed: What Optuna was told instead of a value.
         stopped: Whether it ended only because the sweep did.
+        told: Whether Optuna knows its end.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Row:
     outcome: Outcome | None = None
     imputed: float | None = None
     stopped: bool = False
+    told: bool = False
 
     def begun(self) -> dict[str, Any]:
         """What the storage keeps of how it was begun."""
@@ -115,9 +117,9 @@ class Ledger:
         """Trials that have begun and have no outcome; what a killed driver had not told Optuna is told first."""
         rows = sorted(self.rows.values(), key=lambda row: row.number)
         for row in rows:
-            if row.outcome is not None:
+            if row.outcome is not None and not row.told:
                 self._tell(row)
-            elif not row.values:
+            elif row.outcome is None and not row.values:
                 self._draw(row, None)
         return [row for row in rows if row.outcome is None]
 
@@ -272,6 +274,7 @@ class Ledger:
                 self._store.storage.set_trial_state_values(row.trial_id, state, None if value is None else [value])
 
         self._store.patiently(tell)
+        row.told = True
 
     def _note(self, row: Row, name: str, value: Any) -> None:
         plain = json.loads(json.dumps(value))  # a copy, as the storage keeps what it is given
@@ -317,6 +320,7 @@ def _row(store: Store, spec: SweepSpec, trial: FrozenTrial) -> Row:
     row.attempts, row.failures = int(begun.get("attempts", 0)), int(begun.get("failures", 0))
     row.runs = list(begun.get("runs", ()))
     row.history = [value for _, value in sorted(trial.intermediate_values.items())]
+    row.told = trial.state.is_finished()
     row.latest = row.history[-1] if row.history else None
     if told is not None:
         row.outcome, row.imputed, row.stopped = Outcome.from_dict(told), told.get("imputed"), bool(told.get("stopped"))
