@@ -10,7 +10,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.storages.journal import JournalStorage
 
-from ridgepole.errors import MissingExtraError, SweepError
+from ridgepole.errors import SweepError
 from ridgepole.sweeps.journalfile import JournalFile
 from ridgepole.sweeps.pruner import make_pruner
 
@@ -43,7 +43,6 @@ class Store:
 
     Raises:
         SweepError: If the storage can't be opened, or stays locked.
-        MissingExtraError: If the driver of a database is not installed.
     """
 
     def __init__(
@@ -129,8 +128,11 @@ def _database(url: str) -> BaseStorage:
     arguments = {"connect_args": {"timeout": _ONE_TRY}} if url.startswith("sqlite") else {}
     try:
         return RDBStorage(url, engine_kwargs=arguments)
-    except ImportError as error:
-        raise MissingExtraError(error.name or "the database's driver", "sweep", f"storage = {_shown(url)!r}") from error
+    except Exception as error:
+        if _is_unavailable(error):
+            raise
+        hint = "; install it, such as psycopg for PostgreSQL" if isinstance(error, ImportError) else ""
+        raise SweepError(f"can't open the sweep's storage {_shown(url)}: {_reason(error)}{hint}") from error
 
 
 def _is_unavailable(error: BaseException) -> bool:
