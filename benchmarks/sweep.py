@@ -5,8 +5,8 @@ and with one of 50 ms (times of all trials, as a multiple of a bare Optuna study
 memory, which survives nothing, and with its own journal file, which survives what ours does; Hydra's Optuna sweeper and
 Ray Tune where they are installed.
 
-In worker processes, two at a time: milliseconds a trial that costs nothing, with a fresh process for each trial and with
-workers reused, beside the start of a process that does nothing but import what a worker needs.
+In worker processes, two at a time: milliseconds a trial that costs nothing, with a fresh process for each trial and
+with workers reused, beside the start of a process that does nothing but import what a worker needs.
 
 Contenders take turns in every round; rows show medians over the rounds, and medians of each round's ratio to the first
 row of the table. Peers that are not installed are left out, and said.

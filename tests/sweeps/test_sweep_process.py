@@ -171,3 +171,14 @@ def test_workers_of_a_killed_driver_stop_by_themselves_and_are_adopted():
     assert not live(workers)
     result = sweep(helpers.square, grid_of([1, 2]), resume="latest")
     assert [(trial.value, trial.attempts) for trial in result.trials] == [(4.0, 2), (1.0, 2)]
+
+
+@pytest.mark.parametrize(("policy", "status", "attempts"), [("fail", "failed", 1), ("retry", "finished", 2)])
+def test_a_failure_that_the_killed_driver_had_not_heard_of_is_dealt_with_as_any(policy, status, attempts):
+    """The worker has kept its outcome; the ledger lacks it."""
+    result = sweep(helpers.endings, grid_of([3], workers=1))
+    journal = result.path / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: next(i for i, line in enumerate(lines) if b'"outcome"' in line)]))
+    again = sweep(helpers.square, grid_of([3], workers=1, on_trial_error=policy), resume="latest")
+    assert [(trial.status, trial.attempts) for trial in again.trials] == [(status, attempts)]

@@ -165,6 +165,8 @@ def test_the_target_ends_the_sweep():
     assert [trial.number for trial in result.trials] == [0, 1, 2, 3]
     assert result.status == "finished"
     assert result.reason == "trial 3 reached the target"
+    again = sweep(lambda trial: float(trial.number), config, resume="latest")
+    assert again.trials == result.trials, "it is over for good"
 
 
 def test_stop_on_the_first_failure():

@@ -90,6 +90,8 @@ class Sweep:
 
     def _loop(self) -> None:
         guard = self._guard
+        for row in self.ledger.rows.values():
+            self._look_at_target(row)  # a driver may have been killed before it did
         self._again.extend(Orphans(self).gather(guard))
         while True:
             guard.ticking = True  # a first Ctrl-C asks, the second one insists
@@ -151,13 +153,14 @@ class Sweep:
             self.display.reported(row)
         elif isinstance(event, Ended):
             del self._running[row.number]
-            self._ended(row, event.outcome)
+            self.ended(row, event.outcome)
         elif isinstance(event, Died):
             del self._running[row.number]
             killed = self._guard.overdue  # by ourselves, as the user wanted it
-            self._ended(row, Outcome("interrupted" if killed else "failed", latest=row.latest, error=event.reason))
+            self.ended(row, Outcome("interrupted" if killed else "failed", latest=row.latest, error=event.reason))
 
-    def _ended(self, row: Row, outcome: Outcome) -> None:
+    def ended(self, row: Row, outcome: Outcome) -> None:
+        """Sees to an attempt that has ended, however it did."""
         if outcome.status == "interrupted" and not self._stopping and self._guard.requested is None:
             outcome = replace(outcome, status="failed", error=outcome.error or "it was interrupted from outside")
         if outcome.status == "interrupted":
@@ -165,14 +168,22 @@ class Sweep:
         elif outcome.status == "failed":
             self._failed(row, outcome)
         else:
-            self.conclude(row, outcome)
+            self._conclude(row, outcome)
 
-    def conclude(self, row: Row, outcome: Outcome) -> None:
+    def _conclude(self, row: Row, outcome: Outcome) -> None:
         """Records how a trial ended for good, and what follows from it."""
         self.ledger.record(row, outcome)
         self.display.ended(row)
-        metric = self.spec.metric
-        if metric is not None and outcome.status == "finished" and metric.reached(outcome.value):
+        self._look_at_target(row)
+
+    def _look_at_target(self, row: Row) -> None:
+        metric, outcome = self.spec.metric, row.outcome
+        if (
+            metric is not None
+            and outcome is not None
+            and outcome.status == "finished"
+            and metric.reached(outcome.value)
+        ):
             self._final = True
             self._stop(f"trial {row.number} reached the target")
 
@@ -196,7 +207,7 @@ class Sweep:
             self.display.retried(row, outcome)
             self._again.append(row)
             return
-        self.conclude(row, outcome)
+        self._conclude(row, outcome)
         failed = sum(each.outcome is not None and each.outcome.status == "failed" for each in self.ledger.rows.values())
         if options.on_trial_error == "stop":
             self._fail(SweepError(f"trial {row.number} failed: {outcome.error}"), f"trial {row.number} failed")

@@ -62,7 +62,7 @@ class Orphans:
             if outcome is None:
                 left.append(row)
             else:
-                self._sweep.conclude(row, outcome)
+                self._sweep.ended(row, outcome)
         return left
 
     # --- those that still run
