@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
     r"^```(?P<language>\w+)(?: +title=\"(?P<title>[^\"]+)\")?[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-LANGUAGES = {"python", "toml", "console", "text", "json"}
+LANGUAGES = {"python", "toml", "yaml", "console", "text", "json"}
 
 
 def blocks(page: Path):

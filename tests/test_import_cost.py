@@ -15,6 +15,8 @@ HEAVY = [
     "wandb",
     "tensorboard",
     "optuna",
+    "scipy",
+    "yaml",
     "ray",
     "numpy",
     "pydantic",
@@ -37,6 +39,7 @@ def loaded_by(code: str) -> set[str]:
         "import ridgepole.errors, ridgepole.permanence, ridgepole.processes, ridgepole.rundir, ridgepole.registry",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError, ResumableLoader",
         "import ridgepole.checkpoint.store",
+        "from ridgepole.sweeps import *; read_sweep({'method': 'grid', 'parameters': {'x': {'values': [1]}}}).limit()",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError",
     ],
 )

@@ -259,6 +259,22 @@ class StopRequested(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
+class TrialPruned(KeyboardInterrupt):
+    """A sweep's pruner asked this trial to stop; it comes out of a tick, and the run ends as `pruned`."""
+
+
+class SweepError(RidgepoleError, RuntimeError):
+    """A sweep can't be started, found or go on, or stopped before its end.
+
+    Attributes:
+        result: What there is of it, a `SweepResult`; None where it never began.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 def join_errors(errors: Sequence[BaseException], message: str) -> BaseException:
     """One error for several: itself where it is alone, else a group with the first cause first.
 

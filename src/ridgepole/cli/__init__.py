@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=["tensorboard", "wandb", "csv", "parquet"], required=True, help="where to")
     export.add_argument("--out", metavar="DIR", help="the directory to write; export/<to> inside the run by default")
 
+    _add_sweep(verbs, root, as_json, common)
     devices = verbs.add_parser(
         "devices", parents=[as_json, common], help="every device, who uses it, what Device() would choose and why"
     )
@@ -74,6 +75,36 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verbs.add_parser("doctor", parents=[as_json, common], help="what is installed, what is missing, how to get it")
     return parser
+
+
+def _add_sweep(verbs: Any, *parents: argparse.ArgumentParser) -> None:
+    """The actions of `ridgepole sweep`."""
+    sweep = verbs.add_parser("sweep", help="search the parameters of a pipeline").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    driven = argparse.ArgumentParser(add_help=False)
+    driven.add_argument(
+        "--executor", choices=["inline", "process", "ray", "slurm", "wandb"], help="where trials run; as the file says"
+    )
+    driven.add_argument("--workers", metavar="N", type=_positive, help="how many run at a time")
+    driven.add_argument("--count", metavar="N", type=_positive, help="how many trials there are to be at most")
+    driven.add_argument(
+        "-s", "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override a value"
+    )
+    start = sweep.add_parser("start", parents=[driven, *parents], help="start a sweep")
+    start.add_argument("file", metavar="FILE", help="a sweep in TOML, YAML or JSON, or a pipeline with a [sweep] table")
+    start.add_argument("--pipeline", metavar="FILE", help="the pipeline's TOML file, where the sweep names none")
+    known = argparse.ArgumentParser(add_help=False)
+    known.add_argument("sweep", metavar="SWEEP", nargs="?", help="id, unique prefix or path; the newest when left out")
+    sweep.add_parser("resume", parents=[known, driven, *parents], help="go on with a sweep that did not finish")
+    sweep.add_parser("status", parents=[known, *parents], help="show the trials of a sweep")
+    sweep.add_parser("best", parents=[known, *parents], help="show the best trial and how to reproduce it")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

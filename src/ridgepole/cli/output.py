@@ -20,6 +20,7 @@ STATUS_COLOURS = {
     "failed": "red",
     "crashed": "red",
     "interrupted": "yellow",
+    "pruned": "dim",
     "finished_with_cleanup_errors": "yellow",
 }
 

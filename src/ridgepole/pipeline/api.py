@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ridgepole.errors import ConfigError, Place, Problem
+from ridgepole.errors import CheckpointError, ConfigError, Place, Problem, RunDirError
+from ridgepole.pipeline.overlay import current_overlay
 
 if TYPE_CHECKING:
+    from ridgepole.pipeline.overlay import Overlay
     from ridgepole.pipeline.plan import Plan
     from ridgepole.pipeline.recipe import Path_, Recipe
     from ridgepole.pipeline.runner import RunResult
@@ -51,6 +53,8 @@ class Pipeline:
             self._tree["pipeline"]["package"] = package
         self._tree["pipeline"] |= settings
         self._root: Path | None = None
+        self._again: Callable[[Overlay | None], Recipe] | None = None
+        self._overlay: Overlay | None = None
 
     @classmethod
     def from_toml(
@@ -78,14 +82,16 @@ class Pipeline:
         from ridgepole.pipeline.convert import fresh
         from ridgepole.pipeline.recipe import from_document
 
-        recipe = from_document(
-            read(path),
-            [parse_override(text) for text in overrides],
-            os.environ if environ is None else environ,
-            None if directory is None else Path(directory),
-        )
+        document, given = read(path), [parse_override(text) for text in overrides]
+        variables = dict(os.environ) if environ is None else environ
+        home = None if directory is None else Path(directory)
+
+        def make(overlay: Overlay | None) -> Recipe:
+            return from_document(document, given, variables, home, overlay)
+
+        recipe = make(None)
         pipeline = cls(directory=recipe.directory)
-        pipeline._base, pipeline._tree = recipe, fresh(recipe.tree)
+        pipeline._base, pipeline._tree, pipeline._again = recipe, fresh(recipe.tree), make
         pipeline._root = Path(path).absolute().parent / "runs"
         return pipeline
 
@@ -161,7 +167,12 @@ class Pipeline:
         """
         from ridgepole.pipeline.runner import run
 
-        return run(self.plan(), self.root(root))
+        overlay = self._overlay or current_overlay.get()
+        if overlay is None:
+            return run(self.plan(), self.root(root))
+        plan = self.plan()
+        result = _go_on(plan, overlay)
+        return result or run(plan, self.root(overlay.root if root is None else root), overlay.started)
 
     def resume(
         self, run: str | Path = "latest", root: str | Path | None = None, allow_change: Sequence[str] = ()
@@ -194,6 +205,11 @@ class Pipeline:
             self.plan(), found.path, allow=allow_change, warn=lambda line: warnings.warn(line, UserWarning, 3)
         )
 
+    def with_overlay(self, overlay: Overlay) -> Self:
+        """Lays a sweep's parameters over this pipeline for good, as for a trial that is run again by itself."""
+        self._overlay = overlay
+        return self
+
     def root(self, root: str | Path | None = None) -> Path:
         """The directory that holds this pipeline's runs, unless another is given."""
         return Path(root) if root is not None else self._root or Path("runs")
@@ -219,12 +235,16 @@ class Pipeline:
         return self
 
     def _as_recipe(self) -> Recipe:
-        from ridgepole.pipeline.recipe import Recipe
+        from ridgepole.pipeline.recipe import Recipe, overlaid
 
+        overlay = self._overlay or current_overlay.get()
+        extended = len(self._places) > 1
+        if overlay is not None and self._again is not None and not extended:
+            return self._again(overlay)  # below the references, so that they see what the sweep has set
         recipe = self._base or Recipe(self._tree, self._place, self._directory)
-        if self._base is not None and len(self._places) > 1:  # read from a file, then extended here
+        if self._base is not None and extended:  # read from a file, then extended here
             recipe = replace(recipe, tree=self._tree, place=self._place, source=None)
-        return recipe
+        return recipe if overlay is None else overlaid(recipe, overlay)
 
     def _source(self) -> bytes:
         """The text of `config.toml` for a pipeline that has no file of its own."""
@@ -241,6 +261,28 @@ class Pipeline:
                 return self._places[inner]
             inner = inner[:-1]
         return self._base.place(path, key) if self._base else self._places[("pipeline",)]
+
+
+def _go_on(plan: Plan, overlay: Overlay) -> RunResult | None:
+    """Resumes the run of an earlier attempt of a trial; None where there is none, or it is no longer this pipeline."""
+    from ridgepole.pipeline.runner import resume
+
+    path = overlay.earlier()
+    if path is None:
+        return None
+    begun: list[Path] = []
+
+    def announce(directory: Path) -> None:
+        begun.append(directory)
+        overlay.started(directory)
+
+    try:
+        return resume(plan, path, announce=announce, warn=overlay.say)
+    except (ConfigError, RunDirError, CheckpointError) as error:
+        if begun:
+            raise
+        overlay.say(f"the trial starts anew, because run {path.name} can't go on: {error}")
+        return None
 
 
 def _caller(depth: int = 2) -> Place:

@@ -40,7 +40,7 @@ def build(recipe: Recipe) -> Plan:
     _top_level(report)
     registry = Registry.load(settings.package, recipe.directory, recipe.place(("pipeline", "package"), False))
     report.problems += registry.problems
-    staff = with_defaults(report, read_drafts(report, registry, "permanences"), settings)
+    staff = with_defaults(report, read_drafts(report, registry, "permanences"), settings, recipe.overlay)
     processes = read_drafts(report, registry, "processes")
     permanences = _ordered(report, staff.drafts, [_part(report, draft, staff) for draft in staff.drafts])
     steps = _ordered(report, processes, [_part(report, draft, staff) for draft in processes])
@@ -65,6 +65,7 @@ def build(recipe: Recipe) -> Plan:
         tuple(report.sorted()),
         secrets_of(recipe),
         recipe.overrides,
+        recipe.overlay.label if recipe.overlay is not None else None,
     )
 
 

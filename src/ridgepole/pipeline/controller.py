@@ -23,6 +23,7 @@ from ridgepole.pipeline.checkpoints import Checkpoints, Resumption, Scores, stat
 from ridgepole.pipeline.due import DueTicks, Kind
 from ridgepole.pipeline.injection import EMPTY
 from ridgepole.pipeline.outcome import Outcome
+from ridgepole.pipeline.overlay import LISTENER
 from ridgepole.pipeline.plan import LOGGER, PROGRESS, Part, Plan, View
 from ridgepole.pipeline.ranks.cause import RankStop
 from ridgepole.pipeline.running import Running, is_stateful
@@ -144,6 +145,14 @@ class Controller:
             KeyboardInterrupt: If a signal asked the run to stop.
         """
         self.ticks.tick(step)
+
+    def ask_to_stop(self, stop: KeyboardInterrupt) -> None:
+        """Asks the run to stop at its next tick, as a signal does; may come from any thread.
+
+        Args:
+            stop: What the tick raises.
+        """
+        self._guard.ask(stop)
 
     def checkpoint(self, kind: Kind = "manual") -> None:
         """Takes a checkpoint now.
@@ -307,7 +316,7 @@ class Controller:
 
     def _go_on(self, resumption: Resumption) -> None:
         self.go_back(resumption)
-        for name in sorted(resumption.permanences.keys() - self._owned.keys()):
+        for name in sorted(resumption.permanences.keys() - self._owned.keys() - {LISTENER}):
             self.say("warning", f"the state of the permanence {name!r} is dropped: there is none of that name now")
         where = f"from {resumption.name}, step {resumption.step}" if resumption.name else "from the beginning"
         self.say("info", f"attempt {resumption.attempt} goes on {where}")

@@ -11,6 +11,7 @@ from ridgepole.permanences.loggers.group import NullLogger
 from ridgepole.permanences.progress import NullProgressManager, ProgressManager
 from ridgepole.pipeline.drafts import Draft, default_draft
 from ridgepole.pipeline.injection import signature_of
+from ridgepole.pipeline.overlay import LISTENER, Overlay
 from ridgepole.pipeline.plan import LOGGER, PROGRESS
 from ridgepole.pipeline.report import Report
 from ridgepole.pipeline.settings import Settings
@@ -32,8 +33,19 @@ class Staffed(NamedTuple):
     progress: str
 
 
-def with_defaults(report: Report, drafts: list[Draft], settings: Settings) -> Staffed:
-    """Adds what a run always has; a `false` in the settings takes the declared ones out too."""
+def with_defaults(report: Report, drafts: list[Draft], settings: Settings, overlay: Overlay | None = None) -> Staffed:
+    """Adds what a run always has; a `false` in the settings takes the declared ones out too.
+
+    A trial of a sweep gets the sweep's listener besides, whatever the settings say.
+    """
+    staff = _staffed(report, drafts, settings)
+    if overlay is None or overlay.listener is None:
+        return staff
+    drafts, loggers, progress = staff
+    return Staffed([*drafts, default_draft(LISTENER, overlay.listener())], (*loggers, LISTENER), progress)
+
+
+def _staffed(report: Report, drafts: list[Draft], settings: Settings) -> Staffed:
     _keep_names(report, drafts)
     bars = [draft for draft in drafts if _is(draft, _DISPLAYS)]
     for extra in bars[1:]:
@@ -72,6 +84,8 @@ def _silence(drafts: list[Draft], null: type[Permanence]) -> None:
 def _keep_names(report: Report, drafts: list[Draft]) -> None:
     kept = {LOGGER: ((BaseLoggerManager,), "logger"), PROGRESS: (_DISPLAYS, "progress manager")}
     for draft in drafts:
+        if draft.name == LISTENER:
+            report.add(draft.path, f"the name {LISTENER!r} is kept for sweeps", "give it another name", key=True)
         classes, kind = kept.get(draft.name, ((object,), ""))
         if draft.target is not None and not issubclass(draft.target, classes):
             message = f"the name {draft.name!r} is kept for a {kind}, and {draft.target.__name__} is none"

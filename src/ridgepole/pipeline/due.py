@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Literal
 
 from ridgepole.checkpoint.policy import CheckpointPolicy
+from ridgepole.errors import TrialPruned
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.ticks import Ticks
 
@@ -116,7 +117,7 @@ class DueTicks(Ticks):
 
     def _stop(self, stop: KeyboardInterrupt) -> None:
         self._guard.obey()  # at the second Ctrl-C there is no checkpoint any more
-        if self._policy.on_signal and self._has_time():
+        if self._policy.on_signal and not isinstance(stop, TrialPruned) and self._has_time():
             self._due()
             self._checkpoint("signal")
         raise stop
@@ -140,7 +141,7 @@ class DueTicks(Ticks):
         kind = self._due()
         if self._policy.after_process or (stop is not None and self._policy.on_signal):
             kind = "boundary"
-        if stop is not None and not self._has_time():
+        if stop is not None and (isinstance(stop, TrialPruned) or not self._has_time()):
             kind = None
         if kind is not None:
             self._checkpoint(kind)

@@ -16,6 +16,7 @@ from ridgepole.config import looks_secret
 from ridgepole.errors import Place, Problem, redact, text_of
 from ridgepole.pipeline.convert import Misfits, convert, fresh
 from ridgepole.pipeline.injection import EMPTY, RESERVED, Signature
+from ridgepole.pipeline.overlay import LISTENER
 from ridgepole.pipeline.settings import Settings
 
 LOGGER = "logger"
@@ -140,6 +141,7 @@ class Plan:
         warnings: What is doubtful but does not stop the run.
         secrets: Values that must not be written anywhere but into the config file.
         overrides: The `-s` values as typed.
+        trial: What `run.json` says of the sweep's trial that this is; None for an ordinary run.
     """
 
     settings: Settings
@@ -154,6 +156,7 @@ class Plan:
     warnings: tuple[Problem, ...] = ()
     secrets: frozenset[str] = frozenset()
     overrides: tuple[str, ...] = ()
+    trial: Mapping[str, Any] | None = None
 
     def resolved(self, seed: int | None = None) -> dict[str, Any]:
         """The plan as plain JSON values: what `config.resolved.json` holds.
@@ -166,7 +169,7 @@ class Plan:
         settings["checkpoint"] = self.policy
         plain = {
             "pipeline": settings,
-            "permanences": {part.name: part.resolved() for part in self.permanences},
+            "permanences": {part.name: part.resolved() for part in self.permanences if part.name != LISTENER},
             "processes": {part.name: part.resolved() for part in self.processes},
         }
         result: dict[str, Any] = plain_json(plain, self.secrets)

@@ -11,6 +11,7 @@ from typing import Any
 from ridgepole.config import Document, Override, thaw, variable_looks_secret
 from ridgepole.errors import ConfigError, Place, Problem, did_you_mean
 from ridgepole.pipeline.injection import signature_of
+from ridgepole.pipeline.overlay import Overlay
 from ridgepole.pipeline.settings import Settings
 from ridgepole.registry import Entry, Kind, Registry
 
@@ -44,6 +45,7 @@ class Recipe:
         secrets: Paths whose values are secret.
         overrides: The `-s` values as typed, secrets masked.
         secret_values: What secret-looking environment variables that are referred to hold.
+        overlay: What a sweep has laid over it; its values are in the tree already.
     """
 
     tree: Mapping[str, Any]
@@ -54,6 +56,7 @@ class Recipe:
     secrets: frozenset[Path_] = frozenset()
     overrides: tuple[str, ...] = ()
     secret_values: frozenset[str] = frozenset()
+    overlay: Overlay | None = None
 
     def at(self, path: Path_) -> Any:
         """The value at a path, or None."""
@@ -71,14 +74,16 @@ def from_document(
     overrides: Sequence[Override],
     environ: Mapping[str, str],
     directory: Path | None = None,
+    overlay: Overlay | None = None,
 ) -> Recipe:
-    """Applies overrides and interpolation to a document that was read.
+    """Applies overrides, a sweep's overlay and interpolation to a document that was read.
 
     Args:
         document: The document.
         overrides: The `-s` values, in order; short names are resolved here.
         environ: The environment, for `${env:...}`.
         directory: Where the user's package is looked for; that of the document when None.
+        overlay: What a sweep lays over it, as overrides behind the others.
 
     Returns:
         The recipe; its `[pipeline]` table has a name.
@@ -87,19 +92,10 @@ def from_document(
         ConfigError: If an override names nothing or two things, or a reference can't be resolved.
     """
     problems: list[Problem] = []
-    named = [override for override in overrides if len(override.path) > 1]
-    bare = [override for override in overrides if len(override.path) == 1]
-    document = document.override(_resolve_all(document.values, named, None, problems))
     if directory is None:
         directory = document.path.absolute().parent if document.path else Path.cwd()
-    if bare:
-        # A bare name is looked up among the parameters of the types, so these must be known first.
-        pipeline = document.interpolate(environ, skip=_UNREAD).values.get("pipeline")
-        package = pipeline.get("package") if isinstance(pipeline, Mapping) else None
-        registry = Registry.load(package if isinstance(package, str) else None, directory)
-        problems += registry.problems  # a package that fails to import is why its parameters are unknown
-        if not registry.problems:
-            document = document.override(_resolve_all(document.values, bare, registry, problems))
+    for layer in (overrides, overlay.overrides() if overlay is not None else ()):
+        document = _laid(document, layer, environ, directory, problems)
     if problems:
         raise ConfigError(problems)
     document = document.interpolate(environ, skip=_UNREAD)
@@ -117,7 +113,80 @@ def from_document(
         document.secrets,
         tuple(override.place.text for override in overrides),
         _secret_values(document, overrides, environ),
+        overlay,
     )
+
+
+def _laid(
+    document: Document,
+    overrides: Sequence[Override],
+    environ: Mapping[str, str],
+    directory: Path,
+    problems: list[Problem],
+) -> Document:
+    """The document with one layer of overrides; those that lead nowhere go into the problems."""
+    named = [override for override in overrides if len(override.path) > 1]
+    bare = [override for override in overrides if len(override.path) == 1]
+    document = document.override(_resolve_all(document.values, named, None, problems))
+    if not bare:
+        return document
+    # A bare name is looked up among the parameters of the types, so these must be known first.
+    pipeline = document.interpolate(environ, skip=_UNREAD).values.get("pipeline")
+    package = pipeline.get("package") if isinstance(pipeline, Mapping) else None
+    registry = Registry.load(package if isinstance(package, str) else None, directory)
+    problems += registry.problems  # a package that fails to import is why its parameters are unknown
+    if registry.problems:
+        return document
+    return document.override(_resolve_all(document.values, bare, registry, problems))
+
+
+def overlaid(recipe: Recipe, overlay: Overlay) -> Recipe:
+    """Lays a sweep's parameters over a recipe that comes from no document alone.
+
+    Args:
+        recipe: What was built in Python, or extended there.
+        overlay: The parameters.
+
+    Returns:
+        The recipe with them.
+
+    Raises:
+        ConfigError: If a parameter names nothing or two things, or leads through what is no table.
+    """
+    package = recipe.at(("pipeline", "package"))
+    registry = Registry.load(package if isinstance(package, str) else None, recipe.directory)
+    problems = list(registry.problems)
+    resolved = [] if problems else _resolve_all(recipe.tree, overlay.overrides(), registry, problems)
+    tree: dict[str, Any] = dict(recipe.tree)
+    for override in resolved:
+        if not _put(tree, override.path, thaw(override.value)):
+            message = f"{'.'.join(override.path)!r} can't be set: what it would stand in is no table"
+            problems.append(Problem(message, override.place))
+    if problems:
+        raise ConfigError(problems)
+    places = {override.path: override.place for override in resolved}
+
+    def place(path: Path_, key: bool) -> Place | None:
+        inner = path
+        while inner:
+            if inner in places:
+                return places[inner]  # type: ignore[index]
+            inner = inner[:-1]
+        return recipe.place(path, key)
+
+    return replace(recipe, tree=tree, place=place, overlay=overlay)
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> bool:
+    """Sets a value; the tables on the way are copied, so that the recipe below stays as it is."""
+    for key in path[:-1]:
+        below = tree.get(key, {})
+        if not isinstance(below, Mapping):
+            return False
+        tree[key] = dict(below)
+        tree = tree[key]
+    tree[path[-1]] = value
+    return True
 
 
 _VARIABLE = re.compile(r"\$\{env:([^}:]+)")
@@ -193,10 +262,12 @@ def _parameter_names(table: Any, kind: Kind, registry: Registry) -> set[str]:
         return set()
     params = table.get("params", {})
     keys = {*table, *(params if isinstance(params, Mapping) else ())} - ALL_RESERVED
-    type_name = table.get("type")
-    entry = registry.find(kind, type_name) if isinstance(type_name, str) else None
-    if isinstance(entry, Entry):
-        keys |= {name for name, parameter in signature_of(entry.target).parameters.items() if not parameter.wanted}
+    target = table.get("type")
+    if isinstance(target, str):
+        entry = registry.find(kind, target)
+        target = entry.target if isinstance(entry, Entry) else None
+    if callable(target):
+        keys |= {name for name, parameter in signature_of(target).parameters.items() if not parameter.wanted}
     return keys
 
 

@@ -53,6 +53,9 @@ class Record:
             "pid": os.getpid(),
             "file": before.get("file", str(plan.file.absolute()) if plan.file else None),
         }
+        trial = plan.trial if plan.trial is not None else before.get("sweep")
+        if trial is not None:
+            self.fields["sweep"] = dict(trial)
         self.clock = time.monotonic()
         self._config: Mapping[str, Any] = {}
 
@@ -147,7 +150,7 @@ class Record:
             "seconds": round(time.monotonic() - self.clock, 3),
             "processes": [asdict(outcome) for outcome in outcomes],
         }
-        if errors:
+        if errors and status != "pruned":
             self.fields["error"] = plain_json(_described(errors[0]), self.plan.secrets)
         self.directory.write_run(**self.fields)
 

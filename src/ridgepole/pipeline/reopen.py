@@ -8,6 +8,7 @@ from pathlib import Path
 from ridgepole import rundir
 from ridgepole.errors import RunDirError
 from ridgepole.pipeline.api import Pipeline
+from ridgepole.pipeline.overlay import Overlay
 from ridgepole.rundir import RunInfo
 
 
@@ -41,6 +42,11 @@ def pipeline_of(run: RunInfo, overrides: Sequence[str] = ()) -> Pipeline:
         )
     values = [text for text in stored if not text.endswith("***")] + list(overrides)
     if Path(file).is_file():
-        return Pipeline.from_toml(file, values)
-    directory = provenance.get("pipeline_directory") or Path(file).parent
-    return Pipeline.from_toml(run.path / rundir.CONFIG, values, directory=directory)
+        pipeline = Pipeline.from_toml(file, values)
+    else:
+        directory = provenance.get("pipeline_directory") or Path(file).parent
+        pipeline = Pipeline.from_toml(run.path / rundir.CONFIG, values, directory=directory)
+    trial = run.fields.get("sweep")
+    if isinstance(trial, dict) and isinstance(trial.get("values"), dict):
+        pipeline.with_overlay(Overlay(trial["values"]))
+    return pipeline

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridgepole import rundir
 from ridgepole.checkpoint.rng import draw_seed, seeded
-from ridgepole.errors import join_errors
+from ridgepole.errors import TrialPruned, join_errors
 from ridgepole.launch import is_launched
 from ridgepole.permanence import current_run
 from ridgepole.pipeline.checkpoints import Resumption, newest_resumption, resumption_of
@@ -282,6 +282,8 @@ def _status(errors: Sequence[BaseException], *, failed_in_cleanup: bool) -> str:
     first = errors[0]
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
+    if isinstance(first, TrialPruned):
+        return "pruned"
     if isinstance(first, SystemExit) and not first.code:
         return "interrupted"  # the user's own code ended the run, and called it no failure
     return "interrupted" if isinstance(first, KeyboardInterrupt) else "failed"

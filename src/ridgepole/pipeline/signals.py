@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from ridgepole.errors import StopRequested
+from ridgepole.errors import StopRequested, TrialPruned
 
 EXIT_CODES: Final = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 75}
 
@@ -154,6 +154,12 @@ class SignalGuard:
             if self._installed and not self.cleaning:
                 os.kill(self._pid, number)
 
+    def ask(self, stop: KeyboardInterrupt) -> None:
+        """Asks the run to stop at its next tick, as a signal does; from any thread. The first who asks is obeyed."""
+        if self.requested is None and not self.cleaning:
+            self.requested = stop
+            self.on_request()
+
     def start_cleanup(self) -> None:
         """From here on the first two signals are only noted."""
         self.cleaning = True
@@ -173,7 +179,7 @@ class SignalGuard:
             self._interrupts += 1
             if self._interrupts >= 3:
                 self._leave()
-        first = self.requested is None
+        first = self.requested is None or isinstance(self.requested, TrialPruned)  # which is no signal: it gives way
         if first:
             # Plain for Ctrl-C: only that type makes a script that does not catch it exit with 130.
             stop = StopRequested(name, EXIT_CODES[name])

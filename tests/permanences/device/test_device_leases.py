@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ridgepole.errors import VRAMUsageError
+from ridgepole.errors import DeviceWaitTimeout, VRAMUsageError
 from ridgepole.permanences.device import Device, leases, survey
 from ridgepole.permanences.device.leases import Board, Holder, Lease
 
@@ -29,7 +29,7 @@ sys.modules["torch"] = None  # a machine without torch: the choice needs none
 sys.path.insert(0, {here!r})
 import fake_nvml
 fake_nvml.install(json.loads({machine!r}))
-from ridgepole.errors import VRAMUsageError
+from ridgepole.errors import DeviceWaitTimeout, VRAMUsageError
 from ridgepole.permanences.device import Device
 sys.stdin.readline()
 try:
@@ -350,3 +350,26 @@ def test_a_directory_without_permission_warns_and_goes_on(machine, card, environ
     assert warning.startswith(f"no device lease: {directory} can't be used ([Errno 13] Permission denied")
     assert "RIDGEPOLE_LEASE_DIR" in warning
     assert chosen == "cuda:0 False"
+
+
+def test_where_a_pipeline_does_not_say_the_environment_does(machine, card, monkeypatch):
+    """As in the worker processes of a sweep."""
+    monkeypatch.setenv("RIDGEPOLE_DEVICE_LEASE", "exclusive")
+    machine([card(0)])
+    held = Device()
+    assert held.get_state()["lease"] == {"mode": "exclusive", "held": True}
+    with pytest.raises(VRAMUsageError, match="All devices are leased"):
+        Device()
+    monkeypatch.setenv("RIDGEPOLE_DEVICE_WAIT", "0.2")
+    with pytest.raises(DeviceWaitTimeout):
+        Device(lease="shared")
+    held.cleanup()
+    assert Device(lease="shared").get_state()["lease"]["mode"] == "shared", "what is said wins"
+
+
+@pytest.mark.parametrize(("name", "value"), [("LEASE", "mine"), ("WAIT", "long")])
+def test_a_wrong_word_in_the_environment_is_said(machine, card, monkeypatch, name, value):
+    monkeypatch.setenv(f"RIDGEPOLE_DEVICE_{name}", value)
+    machine([card(0)])
+    with pytest.raises(ValueError, match=value):
+        Device()

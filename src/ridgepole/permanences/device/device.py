@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ridgepole.permanences.device.choose import Selection, choose, look_again, r
 from ridgepole.permanences.device.decide import Outcome
 from ridgepole.permanences.device.inventory import survey
 from ridgepole.permanences.device.rule import exceeds
-from ridgepole.permanences.device.wish import Cpu, LeaseMode, Prefer, Wish, make_wish
+from ridgepole.permanences.device.wish import LEASE_VARIABLE, Cpu, LeaseMode, Prefer, Wish, make_wish, wait_of
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +44,11 @@ class Device(Permanence):
         max_processes: How many other computing processes a card may have; 0 asks for a card that nobody computes on.
         cpu: `"auto"`: the CPU where there is no accelerator, but an error where all are busy. `"allow"`: the CPU then
             too. `"never"`: an error where there is no accelerator. `"force"`: the CPU, without looking.
-        wait: Seconds to wait for a card to become free.
-        lease: `"shared"`: later starts prefer other cards. `"exclusive"`: nobody else takes the card, and a card with
-            a lease is not taken. `"off"`: leases are counted, but none is taken or minded.
+        wait: Seconds to wait for a card to become free; where None, what the environment variable
+            `RIDGEPOLE_DEVICE_WAIT` says, if anything.
+        lease: `"shared"`, unless the environment variable `RIDGEPOLE_DEVICE_LEASE` says otherwise, as in the worker
+            processes of a sweep: later starts prefer other cards. `"exclusive"`: nobody else takes the card, and a card
+            with a lease is not taken. `"off"`: leases are counted, but none is taken or minded.
         rank: `"auto"`: where a launcher runs several ranks on this machine, the card is the local rank's.
             A number: that local rank. `"off"`: launchers are ignored.
         empty_cache_on_cleanup: Whether `cleanup` returns torch's cached memory to the driver.
@@ -73,7 +76,7 @@ class Device(Permanence):
         max_processes: int | None = None,
         cpu: Cpu = "auto",
         wait: float | None = None,
-        lease: LeaseMode = "shared",
+        lease: LeaseMode | None = None,
         rank: int | str | None = "auto",
         empty_cache_on_cleanup: bool = False,
         strict: bool = False,
@@ -86,8 +89,8 @@ class Device(Permanence):
             only=only,
             max_processes=max_processes,
             cpu=cpu,
-            wait=wait,
-            lease=lease,
+            wait=wait_of(os.environ) if wait is None else wait,
+            lease=lease or os.environ.get(LEASE_VARIABLE) or "shared",
             rank=rank,
         )
         self._empty_cache = bool(empty_cache_on_cleanup)

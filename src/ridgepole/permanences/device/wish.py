@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,10 @@ Prefer = Literal["usage", "free", "util"]
 Cpu = Literal["auto", "allow", "never", "force"]
 LeaseMode = Literal["shared", "exclusive", "off"]
 Entry = int | str
+
+LEASE_VARIABLE = "RIDGEPOLE_DEVICE_LEASE"
+WAIT_VARIABLE = "RIDGEPOLE_DEVICE_WAIT"
+"""Environment variables that say how a card is claimed, and how long to wait for one, where a pipeline doesn't."""
 
 _UNITS = {"B": 1} | {
     f"{letter}{suffix}": base**power
@@ -104,6 +108,19 @@ def make_wish(
     if both := [entry for entry in wish.only or () if entry in wish.exclude]:
         raise ValueError(f"only and exclude both name {both[0]!r}")
     return wish
+
+
+def wait_of(environ: Mapping[str, str]) -> float | None:
+    """How long to wait for a card where nobody says: by the environment.
+
+    Raises:
+        ValueError: If the variable is no number.
+    """
+    text = environ.get(WAIT_VARIABLE)
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise ValueError(f"{WAIT_VARIABLE} is a number of seconds, not {text!r}") from None
 
 
 def parse_size(value: float | str) -> int:

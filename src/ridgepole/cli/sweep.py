@@ -1,0 +1,169 @@
+"""`ridgepole sweep start|resume|status|best`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ridgepole.cli.faults import exit_code, explain, show_problems
+from ridgepole.cli.output import STATUS_COLOURS, columns, complain, near, number, paint, say, say_json, seconds
+from ridgepole.sweeps.engine import load_sweep, pipeline_of, resume_sweep, sweep_pipeline
+from ridgepole.sweeps.result import SweepResult, TrialResult
+from ridgepole.sweeps.spec import read_sweep
+from ridgepole.sweeps.sweepdir import list_sweeps
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Starts a sweep, lets one go on, or shows what one has come to."""
+    if arguments.action == "start":
+        return _start(arguments)
+    root = Path(arguments.run_dir or "runs")
+    if arguments.action == "resume":
+        return _conduct(
+            lambda: resume_sweep(
+                arguments.sweep,
+                root=root,
+                executor=arguments.executor,
+                workers=arguments.workers,
+                count=arguments.count,
+                overrides=arguments.overrides,
+            ),
+            arguments,
+            root,
+        )
+    result = load_sweep(arguments.sweep, root)
+    if arguments.action == "best":
+        return _best(result, as_json=arguments.json)
+    if arguments.json:
+        say_json(result.as_dict())
+    else:
+        _show(result)
+    return 0
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    spec = read_sweep(arguments.file)
+    if spec.warnings:
+        show_problems(list(spec.warnings))
+    file = pipeline_of(spec, arguments.pipeline)
+    root = Path(arguments.run_dir) if arguments.run_dir else file.parent / "runs"
+    return _conduct(
+        lambda: sweep_pipeline(
+            arguments.file,
+            file,
+            overrides=arguments.overrides,
+            root=root,
+            executor=arguments.executor,
+            workers=arguments.workers,
+            count=arguments.count,
+        ),
+        arguments,
+        root,
+    )
+
+
+def _conduct(begin: Callable[[], SweepResult], arguments: argparse.Namespace, root: Path) -> int:
+    """Drives a sweep and ends with a line that says how it went and how it goes on."""
+    started, before = time.monotonic(), next(list_sweeps(root), None)
+    code = 0
+    try:
+        result = begin()
+    except BaseException as error:
+        name = arguments.sweep if arguments.action == "resume" else None
+        made = next(list_sweeps(root), None)
+        if made is None or (arguments.action == "start" and before is not None and made.id == before.id):
+            raise  # nothing was started
+        explain(error, debug=arguments.debug)
+        code = exit_code(error)
+        result = load_sweep(name, root)
+    if arguments.json:
+        say_json(result.as_dict())
+    else:
+        _close(result, time.monotonic() - started, root, failed=code != 0)
+    return code
+
+
+def _close(result: SweepResult, took: float, root: Path, *, failed: bool) -> None:
+    best = result.best
+    parts = [f"{result.status} in {seconds(took)}", _counted(result)]
+    if best is not None and best.value is not None and result.metric is not None:
+        parts.append(f"best {result.metric.name} {number(best.value)} (trial {best.number})")
+    parts.append(near(result.path))
+    line = " · ".join(parts)
+    if not failed:
+        say(line)
+        if result.reason:
+            say(f"ended early: {result.reason}")
+        return
+    complain(paint(line, "red", sys.stderr))
+    complain(f"go on with: ridgepole sweep resume {result.id}{_where(root)}")
+
+
+def _where(root: Path) -> str:
+    return "" if root.absolute() == Path("runs").absolute() else f" --run-dir {shlex.quote(near(root))}"
+
+
+def _counted(result: SweepResult) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in result.counts.items())
+    return f"{len(result.trials)} of {result.limit} trials{f' ({counts})' if counts else ''}"
+
+
+def _show(result: SweepResult) -> None:
+    say(f"sweep     {result.id}{f'  {result.name}' if result.name else ''}")
+    say(f"status    {result.status}{f': {result.reason}' if result.reason else ''}")
+    if result.metric is not None:
+        say(f"metric    {result.metric.name}, {result.metric.goal}")
+    say(f"trials    {_counted(result)}")
+    if not result.trials:
+        return
+    say()
+    names = list(dict.fromkeys(name for trial in result.trials for name in trial.params))
+    best = result.best
+    rows = [_row(trial, names, is_best=trial is best) for trial in result.trials]
+    colours = STATUS_COLOURS | {"waiting": "yellow", "stopped": "yellow"}
+    columns(rows, ("TRIAL", "STATUS", "VALUE", *names, "TIME", "RUN"), colours)
+
+
+def _row(trial: TrialResult, names: list[str], *, is_best: bool) -> tuple[str, ...]:
+    value = trial.value if trial.value is not None else trial.latest
+    return (
+        f"{trial.number}{'*' if is_best else ''}",
+        trial.status,
+        number(value),
+        *(_cell(trial.params.get(name)) for name in names),
+        seconds(trial.seconds),
+        trial.run or "-",
+    )
+
+
+def _cell(value: Any) -> str:
+    text = number(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def _best(result: SweepResult, *, as_json: bool) -> int:
+    best = result.best
+    if as_json:
+        told = None if best is None else best.as_dict()
+        settings = [] if best is None else result.settings(best)
+        say_json({"sweep": result.id, "trial": told, "settings": settings, "command": result.command()})
+        return 0
+    if best is None:
+        say(f"no trial of sweep {result.id} has finished with a value: {_counted(result)}")
+        return 0
+    name = result.metric.name if result.metric is not None else "value"
+    say(f"trial     {best.number} of sweep {result.id}")
+    say(f"{name[:9]:<9} {number(best.value)}")
+    if best.run:
+        say(f"run       {best.run}")
+    say()
+    for line in result.settings(best):
+        say(f"-s {shlex.quote(line)}")
+    if result.command():
+        say(f"\n{result.command()}")
+    return 0

@@ -1,0 +1,238 @@
+"""The one driver of a sweep: asks for trials, has an executor run them, records how they went.
+
+The loop runs on one thread. Whatever it is killed between, the ledger knows which trials have begun and which have
+ended, and the next driver goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ridgepole.errors import ConfigError, SweepError
+from ridgepole.pipeline.signals import SignalGuard
+from ridgepole.sweeps.display import Display
+from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, Reported, Started, TrialSpec
+from ridgepole.sweeps.jobs import Job, PipelineJob
+from ridgepole.sweeps.orphans import Orphans
+from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.spec import SweepSpec
+from ridgepole.sweeps.sweepdir import SweepDir
+
+if TYPE_CHECKING:
+    from ridgepole.sweeps.ledger import Ledger, Row
+
+_POLL = 0.2
+"""Seconds between two looks at what the handlers of signals have noted."""
+
+
+@dataclass
+class Sweep:
+    """A sweep that is being driven.
+
+    Attributes:
+        spec: The sweep.
+        job: What each trial runs.
+        directory: Its directory.
+        ledger: Its trials.
+        limit: How many trials there are to be in all.
+        workers: How many run at a time.
+        executor: Where they run.
+        display: Shows how it goes.
+        reason: Why it ends before its limit; empty while it does not.
+        status: What it has come to.
+    """
+
+    spec: SweepSpec
+    job: Job
+    directory: SweepDir
+    ledger: Ledger
+    limit: int
+    workers: int
+    executor: Executor
+    display: Display
+    reason: str = ""
+    status: str = "finished"
+    _again: deque[Row] = field(default_factory=deque)
+    _running: dict[int, Row] = field(default_factory=dict)
+    _stopping: bool = False
+    _final: bool = False
+    _error: Exception | None = None
+    _guard: SignalGuard = field(default_factory=SignalGuard)
+
+    def drive(self) -> None:
+        """Runs the sweep to its end.
+
+        Raises:
+            SweepError: If it stops before that.
+            ConfigError: If the pipeline can't be planned with its parameters.
+            KeyboardInterrupt: If a signal has stopped it.
+        """
+        guard = self._guard
+        with guard.installed():
+            guard.on_request = self.executor.wake
+            self.executor.guard = guard
+            try:
+                self.executor.start(self.job, self._on)
+                self._loop()
+            finally:
+                guard.start_cleanup()
+                self.executor.close(now=bool(self._running))
+        if self._error is not None:
+            raise self._error
+        if guard.requested is not None:
+            self.status, self.reason = "interrupted", self.reason or "interrupted"
+            raise guard.requested
+
+    # --- the loop
+
+    def _loop(self) -> None:
+        guard = self._guard
+        for row in self.ledger.rows.values():
+            self._look_at_target(row)  # a driver may have been killed before it did
+        self._again.extend(Orphans(self).gather(guard))
+        while True:
+            guard.ticking = True  # a first Ctrl-C asks, the second one insists
+            if guard.requested is not None:
+                self._stop("interrupted")
+                if guard.overdue:
+                    self._insist()
+            if not self._stopping:
+                self._fill()
+            if not self._running:
+                break
+            self.executor.pump(_POLL)
+        if self._final:  # a sweep that is over has nothing in flight
+            for row in self.ledger.in_flight():
+                self.ledger.record(row, Outcome("interrupted"), stopped=True)
+
+    def _fill(self) -> None:
+        while self.executor.free > 0 and not self._stopping:
+            row = self._again.popleft() if self._again else self._new()
+            if row is None:
+                return
+            self.begin(row)
+
+    def _new(self) -> Row | None:
+        return self.ledger.create() if len(self.ledger.rows) < self.limit else None
+
+    def begin(self, row: Row) -> None:
+        """Begins an attempt of a trial."""
+        self.ledger.begin(row)
+        self._running[row.number] = row
+        self.display.began(row)
+        self.executor.submit(self._spec_of(row))
+
+    def adopt(self, row: Row) -> bool:
+        """Takes over an attempt that a former driver began and that still runs."""
+        adopted = self.executor.adopt(self._spec_of(row))
+        if adopted:
+            self._running[row.number] = row
+            self.display.began(row)
+        return adopted
+
+    def _spec_of(self, row: Row) -> TrialSpec:
+        # A function that makes several runs starts anew: nobody can tell which of them it would go on with.
+        one = row.runs and (len(row.runs) == 1 or isinstance(self.job, PipelineJob))
+        earlier = str(self.directory.root / row.runs[-1]) if one else None
+        return TrialSpec(self.directory.id, row.number, row.attempts, row.values, str(self.directory.path), earlier)
+
+    # --- events
+
+    def _on(self, event: Event) -> None:
+        row = self._running.get(event.number)
+        if row is None:
+            return
+        if isinstance(event, Started):
+            self.ledger.started(row.number, Path(event.run).name)
+        elif isinstance(event, Reported):
+            if self.ledger.report(row.number, event.values, event.seen):
+                self.executor.prune(row.number)
+            self.display.reported(row)
+        elif isinstance(event, Ended):
+            del self._running[row.number]
+            self.ended(row, event.outcome)
+        elif isinstance(event, Died):
+            del self._running[row.number]
+            killed = self._guard.overdue  # by ourselves, as the user wanted it
+            self.ended(row, Outcome("interrupted" if killed else "failed", latest=row.latest, error=event.reason))
+
+    def ended(self, row: Row, outcome: Outcome) -> None:
+        """Sees to an attempt that has ended, however it did."""
+        if outcome.status == "interrupted" and not self._stopping and self._guard.requested is None:
+            outcome = replace(outcome, status="failed", error=outcome.error or "it was interrupted from outside")
+        if outcome.status == "interrupted":
+            self._was_interrupted(row, outcome)
+        elif outcome.status == "failed":
+            self._failed(row, outcome)
+        else:
+            self._conclude(row, outcome)
+
+    def _conclude(self, row: Row, outcome: Outcome) -> None:
+        """Records how a trial ended for good, and what follows from it."""
+        self.ledger.record(row, outcome)
+        self.display.ended(row)
+        self._look_at_target(row)
+
+    def _look_at_target(self, row: Row) -> None:
+        metric, outcome = self.spec.metric, row.outcome
+        if (
+            metric is not None
+            and outcome is not None
+            and outcome.status == "finished"
+            and metric.reached(outcome.value)
+        ):
+            self._final = True
+            self._stop(f"trial {row.number} reached the target")
+
+    def _was_interrupted(self, row: Row, outcome: Outcome) -> None:
+        """A trial stopped because it was asked to: it is left to a resume, unless the sweep is over for good."""
+        if self._final:
+            self.ledger.record(row, outcome, stopped=True)
+            self.display.ended(row)
+            return
+        self.ledger.interrupted(row, outcome)
+        self.display.left(row)
+
+    def _failed(self, row: Row, outcome: Outcome) -> None:
+        options = self.spec.options
+        if outcome.problems and not any(each.outcome for each in self.ledger.rows.values()):
+            self.ledger.interrupted(row, outcome)
+            self._fail(ConfigError(outcome.problems), "the pipeline can't be planned")
+            return
+        if options.on_trial_error == "retry" and row.failures < options.retries and not self._final:
+            self.ledger.failed_once(row, outcome)
+            self.display.retried(row, outcome)
+            self._again.append(row)
+            return
+        self._conclude(row, outcome)
+        failed = sum(each.outcome is not None and each.outcome.status == "failed" for each in self.ledger.rows.values())
+        if options.on_trial_error == "stop":
+            self._fail(SweepError(f"trial {row.number} failed: {outcome.error}"), f"trial {row.number} failed")
+        elif options.max_failures is not None and failed > options.max_failures:
+            message = (
+                f"{failed} trials have failed, and max_failures is {options.max_failures}; the last: {outcome.error}"
+            )
+            self._fail(SweepError(message), "too many trials failed")
+
+    # --- the end
+
+    def _fail(self, error: Exception, reason: str) -> None:
+        self._error = self._error or error
+        self.status = "stopped"
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        """Begins no further trial, and asks those that run to stop at their next tick."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.reason = reason
+        for number in list(self._running):
+            self.executor.stop(number)
+
+    def _insist(self) -> None:
+        for number in list(self._running):
+            self.executor.stop(number, now=True)

@@ -1,0 +1,177 @@
+"""A trial in another process that shares the sweep's directory: its lock, its outcome, and what is said through files.
+
+For executors without a pipe to their workers. `perform_in_files` is all that a task has to call; `FileWatch` is the
+driver's side of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from ridgepole.errors import SweepError
+from ridgepole.pipeline.signals import SignalGuard
+from ridgepole.sweeps.executors.base import Ended, Event, Reported, Started, TrialSpec
+from ridgepole.sweeps.jobs import Job
+from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.sweepdir import SweepDir, read_json
+from ridgepole.sweeps.trial import GuardedLink, Trial, perform
+
+Wish = Literal["prune", "stop"]
+
+_LOOK = 0.5
+"""Seconds between two looks at what a trial is asked for."""
+_PATIENCE = 5.0
+
+
+@contextmanager
+def performing(spec: TrialSpec) -> Iterator[Callable[[Outcome], None]]:
+    """Holds the lock of a trial; gives what keeps its outcome where a later driver finds it.
+
+    Raises:
+        SweepError: If another process runs this trial.
+    """
+    directory = SweepDir(Path(spec.directory))
+    lock = directory.trial_lock(spec.number)
+    if not lock.take(_PATIENCE):
+        raise SweepError(f"trial {spec.number} is run by another process: {lock.holder()}")
+
+    def keep(outcome: Outcome) -> None:
+        path = directory.trial_result(spec.number, spec.attempt)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(outcome.as_dict()), encoding="utf-8")
+        part.replace(path)  # all of it or nothing, for whoever is killed and whoever reads
+
+    try:
+        yield keep
+    finally:
+        lock.release()
+
+
+def perform_in_files(job: Job, spec: TrialSpec) -> Outcome:
+    """Runs an attempt of a trial and says everything through the sweep's directory.
+
+    Args:
+        job: What it runs.
+        spec: Which one.
+
+    Returns:
+        How it went; it is in the directory too.
+
+    Raises:
+        SweepError: If another process runs this trial.
+    """
+    guard = SignalGuard()
+    with performing(spec) as keep, guard.installed():
+        link = FileLink(spec, guard)
+        try:
+            outcome = perform(job, spec, link)
+        finally:
+            link.close()
+        keep(outcome)
+        return outcome
+
+
+class FileLink(GuardedLink):
+    """Says what a trial does in a file, and looks into another one for what it is asked for.
+
+    Args:
+        spec: The attempt.
+        guard: The guard of this process, which is installed.
+    """
+
+    def __init__(self, spec: TrialSpec, guard: SignalGuard) -> None:
+        super().__init__(guard)
+        directory = SweepDir(Path(spec.directory))
+        self._wish = directory.trial_wish(spec.number, spec.attempt)
+        self._file = directory.trial_events(spec.number, spec.attempt).open("ab", buffering=0)
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def bind(self, trial: Trial) -> None:
+        """Begins to look."""
+        super().bind(trial)
+        self._thread = threading.Thread(target=self._look, name="ridgepole-trial", daemon=True)
+        self._thread.start()
+
+    def started(self, run: Path) -> None:
+        """Says it."""
+        self._say({"run": str(run)})
+
+    def report(self, values: tuple[float, ...], seen: int) -> None:
+        """Says it."""
+        self._say({"values": values, "seen": seen})
+        super().report(values, seen)
+
+    def close(self) -> None:
+        """Looks no longer."""
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._file.close()
+
+    def _say(self, value: dict[str, Any]) -> None:
+        self._file.write(json.dumps(value).encode() + b"\n")
+
+    def _look(self) -> None:
+        while not self._done.wait(_LOOK):
+            try:
+                wish = self._wish.read_text(encoding="ascii")
+            except OSError:
+                continue
+            if wish == "prune":
+                self.trial.ask_to_prune()
+            elif wish == "stop":
+                self.trial.ask_to_stop()
+
+
+class FileWatch:
+    """The driver's side of a `FileLink`.
+
+    Args:
+        spec: The attempt.
+    """
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec = spec
+        self._directory = SweepDir(Path(spec.directory))
+        self._events = self._directory.trial_events(spec.number, spec.attempt)
+        self._offset = 0
+
+    def poll(self) -> list[Event]:
+        """What has been said since the last look; `Ended` is the last of all."""
+        told = read_json(self._directory.trial_result(self.spec.number, self.spec.attempt))
+        events = [self._event(line) for line in self._lines()]  # after the outcome was seen: nothing comes later
+        return [*events, Ended(self.spec.number, Outcome.from_dict(told))] if told else events
+
+    def ask(self, wish: Wish) -> None:
+        """Asks the trial; it looks twice a second."""
+        path = self._directory.trial_wish(self.spec.number, self.spec.attempt)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(wish, encoding="ascii")
+        part.replace(path)
+
+    def alive(self) -> bool:
+        """Whether a process on this machine, or one that shares its locks, runs the trial."""
+        return self._directory.trial_lock(self.spec.number).holder() is not None
+
+    def _lines(self) -> list[dict[str, Any]]:
+        try:
+            with self._events.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]  # a line that is being written is read the next time
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _event(self, line: dict[str, Any]) -> Event:
+        if "run" in line:
+            return Started(self.spec.number, line["run"])
+        return Reported(self.spec.number, tuple(line["values"]), line["seen"])

@@ -1,0 +1,350 @@
+"""The trials of a sweep, each recorded exactly once. Imported only where Optuna is needed.
+
+The storage is the only truth. A trial is created there before it runs, and stays `RUNNING` there, whatever happens to
+workers and drivers, until its outcome is known. The outcome is written as an attribute first and told to Optuna second:
+a driver that is killed in between tells it when it goes on, and a trial that has an outcome never gets another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ridgepole.sweeps.objective import Tally, impute
+from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.pruner import should_stop
+from ridgepole.sweeps.result import TrialResult
+from ridgepole.sweeps.samplers import make_sampler
+from ridgepole.sweeps.spec import SweepSpec
+from ridgepole.sweeps.storage import Store
+from ridgepole.sweeps.sweepdir import SweepDir
+
+_BEGUN, _OUTCOME = "ridgepole", "outcome"
+"""Names of a trial's attributes: how it was begun, and how it ended."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A trial, as the driver knows it.
+
+    Attributes:
+        number: Its number.
+        trial_id: What the storage calls it.
+        values: Its parameters; empty while they are not all drawn.
+        attempts: How often it was begun.
+        failures: How many of these attempts failed by themselves, so that retries count them.
+        runs: Directories of its runs, as ids.
+        history: Finite values of the metric, where pruning needs them.
+        latest: The last of them.
+        outcome: How it ended for good; None while it is in flight.
+        imputed: What Optuna was told instead of a value.
+        stopped: Whether it ended only because the sweep did.
+        told: Whether Optuna knows its end.
+    """
+
+    number: int
+    trial_id: int
+    values: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    failures: int = 0
+    runs: list[str] = field(default_factory=list)
+    history: list[float] = field(default_factory=list)
+    latest: float | None = None
+    outcome: Outcome | None = None
+    imputed: float | None = None
+    stopped: bool = False
+    told: bool = False
+
+    def begun(self) -> dict[str, Any]:
+        """What the storage keeps of how it was begun."""
+        return {"values": self.values, "attempts": self.attempts, "failures": self.failures, "runs": self.runs}
+
+    def result(self, *, alive: bool) -> TrialResult:
+        """The trial for people; `alive` says whether a driver is at work."""
+        outcome = self.outcome
+        status = ("running" if alive else "waiting") if outcome is None else outcome.status
+        return TrialResult(
+            self.number,
+            "stopped" if self.stopped else status,
+            None if outcome is None else outcome.value,
+            dict(self.values),
+            self.runs[-1] if self.runs else None,
+            tuple(self.runs),
+            self.attempts,
+            "" if outcome is None else outcome.error,
+            self.imputed,
+            self.latest if outcome is None else outcome.latest,
+            None if outcome is None else outcome.seconds,
+        )
+
+
+class Ledger:
+    """The trials of a sweep.
+
+    Args:
+        directory: The sweep's directory, whose `driver.lock` this process holds.
+        spec: The sweep.
+        seed: Of the random draws.
+        say: Is told when the storage has to be waited for.
+
+    Attributes:
+        rows: All trials that were ever begun, by number.
+
+    Raises:
+        SweepError: If the storage can't be used.
+    """
+
+    def __init__(
+        self, directory: SweepDir, spec: SweepSpec, seed: int, say: Callable[[str], None] = lambda _line: None
+    ) -> None:
+        self._spec = spec
+        self._store = Store(directory, spec, writes=True, say=say)
+        self._distributions = spec.space.distributions()
+        self.rows: dict[int, Row] = {row.number: row for row in _rows(self._store, spec)}
+        self._store.study.sampler = make_sampler(spec, seed, first=len(self.rows))
+        self._in_doubt = False
+        grid = spec.grid() if spec.method == "grid" else None
+        self._points = grid.remaining([row.values for row in self.rows.values()]) if grid else iter(())
+
+    # --- begin
+
+    def in_flight(self) -> list[Row]:
+        """Trials that have begun and have no outcome; what a killed driver had not told Optuna is told first."""
+        rows = sorted(self.rows.values(), key=lambda row: row.number)
+        for row in rows:
+            if row.outcome is not None and not row.told:
+                self._tell(row)
+            elif row.outcome is None and not row.values:
+                self._draw(row, None)
+        return [row for row in rows if row.outcome is None]
+
+    def create(self, values: Mapping[str, Any] | None = None) -> Row | None:
+        """Begins a new trial.
+
+        Args:
+            values: Its parameters, where somebody else has chosen them; drawn by the method when None.
+
+        Returns:
+            The trial; None where a grid has no further point.
+
+        Raises:
+            SweepError: If the storage can't be used.
+        """
+        if values is None and self._spec.method == "grid":
+            values = next(self._points, None)
+            if values is None:
+                return None
+        given = None if values is None else dict(values)
+        row, trial = self._store.patiently(lambda: self._begin(given))
+        self.rows[row.number] = row
+        if not row.values:
+            self._draw(row, trial)
+        return row
+
+    def _begin(self, values: dict[str, Any] | None) -> tuple[Row, optuna.Trial | None]:
+        """Creates a trial in the storage; one whose parameters are known in one operation."""
+        if self._in_doubt:  # a try before this one failed, and may have gone through all the same
+            for row in _rows(self._store, self._spec):
+                if row.number not in self.rows:
+                    self._in_doubt = False
+                    return row, None
+        self._in_doubt = True
+        row, trial = Row(len(self.rows), -1, values or {}), None
+        storage, study_id = self._store.storage, self._store.study_id
+        if values is None:
+            trial = self._store.study.ask()
+            row.number = trial.number
+            row.trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        else:
+            template = optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=self._spec.space.encode(values),
+                distributions=self._distributions,
+                user_attrs={_BEGUN: row.begun()},
+            )
+            row.trial_id = storage.create_new_trial(study_id, template)
+        self._in_doubt = False
+        return row, trial
+
+    def _draw(self, row: Row, trial: optuna.Trial | None) -> None:
+        """Draws the parameters; those that were drawn before a kill stay as they were."""
+
+        def draw() -> dict[str, Any]:
+            return self._spec.space.suggest(trial or optuna.Trial(self._store.study, row.trial_id))
+
+        row.values = self._store.patiently(draw)
+
+    def begin(self, row: Row) -> None:
+        """Notes that an attempt of a trial begins; it is on the disk before anything runs.
+
+        Raises:
+            SweepError: If the storage can't be used.
+        """
+        row.attempts += 1
+        self._note(row, _BEGUN, row.begun())
+
+    # --- while it runs
+
+    def started(self, number: int, run: str) -> None:
+        """Notes a run that a trial has made."""
+        row = self.rows[number]
+        if run not in row.runs:
+            row.runs.append(run)
+            self._note(row, _BEGUN, row.begun())
+
+    def report(self, number: int, values: Sequence[float], seen: int) -> bool:
+        """Takes in values of the metric.
+
+        Args:
+            number: The trial.
+            values: Finite values.
+            seen: How many there were before; fewer than before where the trial went back to a checkpoint.
+
+        Returns:
+            Whether the trial is to stop, by the sweep's `early_terminate`.
+        """
+        row, spec = self.rows[number], self._spec
+        row.latest = values[-1]
+        if spec.early_terminate is None or spec.metric is None:
+            return False
+        del row.history[seen:]
+        for value in values:
+            row.history.append(value)
+            self._keep(row, len(row.history), value)
+        others = [other.history for other in self.rows.values() if other is not row and other.history]
+        return should_stop(spec.early_terminate, spec.metric, row.history, others, seen)
+
+    def failed_once(self, row: Row, outcome: Outcome) -> None:
+        """Notes an attempt that failed and is tried again."""
+        row.failures += 1
+        row.runs += [run for run in outcome.runs if run not in row.runs]
+        self._note(row, _BEGUN, row.begun())
+
+    def interrupted(self, row: Row, outcome: Outcome) -> None:
+        """Notes that a trial was stopped and is left to a resume."""
+        row.runs += [run for run in outcome.runs if run not in row.runs]
+        self._note(row, _BEGUN, row.begun())
+
+    # --- end
+
+    def record(self, row: Row, outcome: Outcome, *, stopped: bool = False) -> None:
+        """Records how a trial ended, for good.
+
+        Args:
+            row: The trial.
+            outcome: How.
+            stopped: Whether it only ended because the sweep did.
+
+        Raises:
+            SweepError: If the storage can't be used.
+        """
+        assert row.outcome is None, f"trial {row.number} has an outcome already"
+        row.runs += [run for run in outcome.runs if run not in row.runs]
+        lacks = outcome.value is None and self._spec.metric is not None
+        if not stopped and (outcome.status == "failed" or (outcome.status == "pruned" and lacks)):
+            row.imputed = self._imputed(row, outcome)
+        told = outcome.as_dict() | {"imputed": row.imputed, "stopped": stopped, "runs": row.runs}
+        self._note(row, _OUTCOME, told)
+        row.outcome, row.stopped = replace(outcome, runs=tuple(row.runs)), stopped
+        self._tell(row)
+        self._store.sync()
+
+    def _imputed(self, row: Row, outcome: Outcome) -> float | None:
+        metric = self._spec.metric
+        if metric is None:
+            return None
+        own = Tally(metric, [] if outcome.latest is None else [outcome.latest])
+        others = [other.outcome for other in self.rows.values() if other is not row and other.outcome is not None]
+        return impute(
+            metric, own, [each.value for each in others if each.status == "finished" and each.value is not None]
+        )
+
+    def _tell(self, row: Row) -> None:
+        """Tells Optuna what is recorded, unless it knows."""
+        assert row.outcome is not None
+        state, value = _state(row, needs_value=self._spec.metric is not None)
+
+        def tell() -> None:
+            if not self._store.storage.get_trial(row.trial_id).state.is_finished():
+                self._store.storage.set_trial_state_values(row.trial_id, state, None if value is None else [value])
+
+        self._store.patiently(tell)
+        row.told = True
+
+    def _note(self, row: Row, name: str, value: Any) -> None:
+        plain = json.loads(json.dumps(value))  # a copy, as the storage keeps what it is given
+        self._store.patiently(lambda: self._store.storage.set_trial_user_attr(row.trial_id, name, plain))
+
+    def _keep(self, row: Row, step: int, value: float) -> None:
+        self._store.patiently(lambda: self._store.storage.set_trial_intermediate_value(row.trial_id, step, value))
+
+    def close(self) -> None:
+        """Closes the storage."""
+        self._store.close()
+
+
+def _state(row: Row, *, needs_value: bool) -> tuple[TrialState, float | None]:
+    """What Optuna is told of a trial that has ended."""
+    outcome = row.outcome
+    assert outcome is not None
+    if row.stopped:
+        return TrialState.FAIL, None
+    value = outcome.value if outcome.value is not None else row.imputed
+    if outcome.status == "pruned":
+        return TrialState.PRUNED, value
+    if outcome.status == "failed":
+        value = row.imputed
+    if value is None and (needs_value or outcome.status == "failed"):
+        return TrialState.FAIL, None
+    return TrialState.COMPLETE, value
+
+
+def _rows(store: Store, spec: SweepSpec) -> list[Row]:
+    """All trials of a storage."""
+    trials = store.patiently(lambda: store.study.get_trials(deepcopy=False))
+    return [_row(store, spec, trial) for trial in trials]
+
+
+def _row(store: Store, spec: SweepSpec, trial: FrozenTrial) -> Row:
+    find = store.storage.get_trial_id_from_study_id_trial_number
+    row = Row(trial.number, store.patiently(lambda: find(store.study_id, trial.number)))
+    begun, told = trial.user_attrs.get(_BEGUN, {}), trial.user_attrs.get(_OUTCOME)
+    row.values = dict(begun.get("values", {}))
+    if not row.values and len(trial.params) == len(spec.space.distributions()):
+        row.values = spec.space.decode(trial.params)
+    row.attempts, row.failures = int(begun.get("attempts", 0)), int(begun.get("failures", 0))
+    row.runs = list(begun.get("runs", ()))
+    row.history = [value for _, value in sorted(trial.intermediate_values.items())]
+    row.told = trial.state.is_finished()
+    row.latest = row.history[-1] if row.history else None
+    if told is not None:
+        row.outcome, row.imputed, row.stopped = Outcome.from_dict(told), told.get("imputed"), bool(told.get("stopped"))
+        row.runs = list(told.get("runs", row.runs))
+        del row.history[row.outcome.count :]  # what an attempt before had logged further on
+    return row
+
+
+def read_trials(directory: SweepDir, spec: SweepSpec, *, alive: bool) -> list[TrialResult]:
+    """The trials of a sweep, without changing anything.
+
+    Args:
+        directory: The sweep's directory.
+        spec: The sweep.
+        alive: Whether a driver is at work on it.
+
+    Raises:
+        SweepError: If the storage can't be read.
+    """
+    try:
+        store = Store(directory, spec, writes=False)
+    except (KeyError, FileNotFoundError):  # killed before it had a study
+        return []
+    try:
+        return [row.result(alive=alive) for row in _rows(store, spec)]
+    finally:
+        store.close()

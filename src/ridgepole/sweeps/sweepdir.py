@@ -1,0 +1,255 @@
+"""The only module that knows the file names inside a sweep's directory, `<run root>/.sweeps/<id>`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ridgepole.errors import RunDirError, SweepError, did_you_mean
+from ridgepole.rundir import new_run_id, write_atomically
+
+FORMAT = 1
+"""Version of the layout; a directory with a larger one is refused."""
+
+SWEEPS = ".sweeps"
+RECORD = "sweep.json"
+SPEC = "spec.json"
+COPY = "source"
+JOURNAL = "journal.log"
+LOCK = "driver.lock"
+TRIALS = "trials"
+
+
+class Flock:
+    """A lock that the kernel gives back on any death of its holder, in a file that says who that is.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def take(self, patience: float = 0.0) -> bool:
+        """Takes it; whether that worked within so many seconds."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    os.close(fd)
+                    return False
+                time.sleep(0.02)
+            except BaseException:
+                os.close(fd)
+                raise
+        self._fd = fd
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        _disown_in_children(self)
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def holder(self) -> dict[str, Any] | None:
+        """Who holds it, as far as the file says; None where nobody does."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with contextlib.suppress(OSError, ValueError):
+                told = json.loads(os.pread(fd, 4096, 0))
+                if isinstance(told, dict):
+                    return told
+            return {}
+        except OSError:  # a filesystem without locks
+            return None
+        finally:
+            os.close(fd)
+        return None
+
+
+def _disown_in_children(lock: Flock) -> None:
+    """Closes a forked child's copy of the lock, which would outlive the holder."""
+    reference = weakref.ref(lock)  # such hooks can't be taken back
+
+    def disown() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.release()
+
+    os.register_at_fork(after_in_child=disown)
+
+
+class SweepDir:
+    """One sweep's directory.
+
+    Attributes:
+        path: The directory, absolute; its name is the sweep's id.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @classmethod
+    def create(cls, root: Path) -> SweepDir:
+        """Makes the directory of a new sweep below a run root.
+
+        Raises:
+            SweepError: If it can't be made.
+        """
+        home = root.absolute() / SWEEPS
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            while True:
+                made = cls(home / new_run_id())
+                try:
+                    made.path.mkdir()
+                except FileExistsError:
+                    continue
+                (made.path / TRIALS).mkdir()
+                return made
+        except OSError as error:
+            raise SweepError(f"can't make a sweep's directory in {home}: {error.strerror or error}") from error
+
+    @property
+    def id(self) -> str:
+        """The sweep's id."""
+        return self.path.name
+
+    @property
+    def root(self) -> Path:
+        """The directory that holds the runs."""
+        return self.path.parents[1]
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal."""
+        return self.path / JOURNAL
+
+    @property
+    def lock(self) -> Flock:
+        """Held by the one driver."""
+        return Flock(self.path / LOCK)
+
+    def trial_lock(self, number: int) -> Flock:
+        """Held by the process that runs a trial for another one."""
+        return Flock(self._trial(number, "lock"))
+
+    def trial_log(self, number: int) -> Path:
+        """What a trial prints in a process of its own."""
+        return self._trial(number, "log")
+
+    def trial_events(self, number: int, attempt: int) -> Path:
+        """What an attempt says, for who has no pipe to it."""
+        return self._trial(number, f"{attempt}.events")
+
+    def trial_wish(self, number: int, attempt: int) -> Path:
+        """What an attempt is asked for, likewise."""
+        return self._trial(number, f"{attempt}.ask")
+
+    def trial_result(self, number: int, attempt: int) -> Path:
+        """How an attempt in another process went."""
+        return self._trial(number, f"{attempt}.json")
+
+    def _trial(self, number: int, kind: str) -> Path:
+        return self.path / TRIALS / f"{number:06d}.{kind}"
+
+    def write_record(self, fields: Mapping[str, Any]) -> None:
+        """Replaces `sweep.json`."""
+        text = json.dumps({"format": FORMAT, "id": self.id, **fields}, indent=2, ensure_ascii=False, default=str)
+        write_atomically(self.path / RECORD, text.encode("utf-8", "replace") + b"\n")
+
+    def record(self) -> dict[str, Any]:
+        """What `sweep.json` holds.
+
+        Raises:
+            SweepError: If this is no sweep, or a newer Ridgepole wrote it.
+        """
+        fields = read_json(self.path / RECORD)
+        if not fields:
+            raise SweepError(f"{self.path} is not a sweep: it has no {RECORD}")
+        if not isinstance(fields.get("format"), int) or fields["format"] > FORMAT:
+            raise SweepError(f"{self.path} was written by a newer Ridgepole (format {fields.get('format')}): upgrade")
+        return fields
+
+    def write_spec(self, spec: Mapping[str, Any], source: bytes, suffix: str) -> None:
+        """Writes the definition, and the file that it came from; both may hold secrets."""
+        write_atomically(self.path / SPEC, json.dumps(spec, indent=2).encode() + b"\n", 0o600)
+        if source:
+            write_atomically(self.path / f"{COPY}{suffix}", source, 0o600)
+
+    def spec(self) -> dict[str, Any]:
+        """The definition.
+
+        Raises:
+            SweepError: If it is gone.
+        """
+        spec = read_json(self.path / SPEC)
+        if not spec:
+            raise SweepError(f"sweep {self.id} can't go on: {self.path / SPEC} is missing or damaged")
+        return spec
+
+
+def list_sweeps(root: Path) -> Iterator[SweepDir]:
+    """The sweeps below a run root, newest first."""
+    home = root.absolute() / SWEEPS
+    try:
+        names = sorted((path.name for path in home.iterdir()), reverse=True)
+    except OSError:
+        return
+    for name in names:
+        if (home / name / RECORD).is_file():
+            yield SweepDir(home / name)
+
+
+def find_sweep(spec: str | None, root: Path) -> SweepDir:
+    """Finds a sweep by id, unique prefix or path; the newest when None or `latest`.
+
+    Raises:
+        RunDirError: If there is none, or more than one.
+    """
+    if spec and (os.sep in spec or (Path(spec) / RECORD).is_file()):
+        if not (Path(spec) / RECORD).is_file():
+            raise RunDirError(f"{spec} is not a sweep: it has no {RECORD}")
+        return SweepDir(Path(spec))
+    names = [sweep.id for sweep in list_sweeps(root)]
+    if not names:
+        raise RunDirError(f"no sweeps in {root}; name another root with --run-dir")
+    if spec in (None, "", "latest"):
+        return SweepDir(root / SWEEPS / names[0])
+    fitting = [name for name in names if name.startswith(spec or "")]
+    if len(fitting) == 1:
+        return SweepDir(root / SWEEPS / fitting[0])
+    if fitting:
+        raise RunDirError(f"{spec!r} fits {len(fitting)} sweeps in {root}: {', '.join(fitting[:5])}")
+    hint = did_you_mean(spec or "", names)
+    raise RunDirError(f"no sweep {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file; empty where it is missing or damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,115 @@
+"""Functions that worker processes can import, and the driver in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def square(trial):
+    return (trial.params["x"] - 3) ** 2
+
+
+def slow(trial):
+    """Marks each attempt, and takes a moment."""
+    with Path("attempts").open("a") as file:
+        file.write(f"{trial.number}\n")
+    time.sleep(0.1)
+    return float(trial.params["x"])
+
+
+def endings(trial):
+    """A way to end for each value."""
+    match trial.params["x"]:
+        case 1:
+            os._exit(7)
+        case 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case 3:
+            raise ValueError("three")
+        case 4:
+            sys.exit("four")
+        case 5:
+            return "five"
+    return os.getpid()
+
+
+def environment(trial):
+    keys = ("RIDGEPOLE_DEVICE_LEASE", "RIDGEPOLE_DEVICE_WAIT", "OMP_NUM_THREADS")
+    Path(f"environment{trial.number}").write_text(json.dumps({key: os.environ.get(key) for key in keys}))
+    print("printed by the trial")
+    return 0.0
+
+
+def leaks(trial):
+    """Leaves something behind in its process."""
+    held = getattr(sys, "ridgepole_left_behind", 0)
+    sys.ridgepole_left_behind = held + 1
+    return held
+
+
+def reports(trial):
+    """Ten values, each worse the larger `x` is; says when it stops early."""
+    try:
+        for _ in range(200):
+            trial.report(float(trial.params["x"]))
+            time.sleep(0.02)
+    finally:
+        Path(f"stopped{trial.params['x']}").write_text(str(trial.count))
+
+
+def endless(trial):
+    Path(f"begun{trial.number}").touch()
+    while True:
+        time.sleep(0.02)
+        trial.report(1.0)
+
+
+def deaf(trial):
+    """Ignores being asked."""
+    Path(f"begun{trial.number}").touch()
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            continue
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+import sweep_helpers
+from ridgepole.sweeps import run_sweep
+if __name__ == "__main__":
+    config = {config!r}
+    try:
+        result = run_sweep(sweep_helpers.{function}, config, progress=False, resume={resume!r})
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(result.status, result.counts)
+"""
+
+
+def drive(function: str, config: dict, resume: str | None = None, **keys):
+    """Starts a driver of its own in the working directory."""
+    script = Path("drive.py")
+    script.write_text(SCRIPT.format(here=str(HERE), config=config, function=function, resume=resume))
+    return subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keys
+    )
+
+
+def until(condition, seconds: float = 30.0, what: str = "it"):
+    """Waits for a condition, and gives what it gave."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")

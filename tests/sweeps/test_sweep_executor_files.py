@@ -1,0 +1,103 @@
+"""A trial in another process that shares the sweep's directory: what executors without a pipe are built on."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ridgepole.errors import Place, Problem, SweepError
+from ridgepole.sweeps import Metric
+from ridgepole.sweeps.executors.base import Ended, Reported, TrialSpec
+from ridgepole.sweeps.executors.files import FileWatch, perform_in_files
+from ridgepole.sweeps.jobs import FunctionJob
+from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.sweepdir import SweepDir
+
+METRIC = Metric("loss")
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    directory = SweepDir.create(tmp_path / "runs")
+    return TrialSpec(directory.id, 3, 1, {"x": 2}, str(directory.path))
+
+
+def job(function):
+    return FunctionJob("runs", METRIC, {}, function)
+
+
+def test_everything_comes_back_through_files(spec):
+    def once(trial):
+        trial.report(5.0)
+        trial.report(4.0)
+
+    watch = FileWatch(spec)
+    assert watch.poll() == []
+    assert not watch.alive()
+    outcome = perform_in_files(job(once), spec)
+    assert (outcome.status, outcome.value, outcome.count) == ("finished", 4.0, 2)
+    assert watch.poll() == [Reported(3, (5.0,), 0), Reported(3, (4.0,), 1), Ended(3, outcome)]
+
+
+def test_an_outcome_survives_json():
+    problem = Problem("wrong", Place("file", 3), "a hint")
+    outcome = Outcome("failed", None, 2, 0.5, 0.7, ("run",), "an error", "frames", (problem,), 1.5)
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.as_dict()))) == outcome
+
+
+@pytest.mark.parametrize(("wish", "status"), [("prune", "pruned"), ("stop", "interrupted")])
+def test_a_wish_is_obeyed_at_a_report(spec, wish, status):
+    FileWatch(spec).ask(wish)
+
+    def once(trial):
+        for _ in range(500):
+            trial.report(1.0)
+            time.sleep(0.01)
+
+    outcome = perform_in_files(job(once), spec)
+    assert outcome.status == status
+    assert 0 < outcome.count < 500
+
+
+def test_what_was_asked_of_another_attempt_does_not_count(spec):
+    FileWatch(spec).ask("stop")
+    again = TrialSpec(spec.sweep, spec.number, 2, spec.values, spec.directory)
+
+    def once(trial):
+        time.sleep(0.8)  # long enough to look
+        trial.report(1.0)
+
+    assert perform_in_files(job(once), again).status == "finished"
+    assert FileWatch(spec).poll() == []
+
+
+def test_two_processes_never_run_the_same_trial(spec, monkeypatch):
+    monkeypatch.setattr("ridgepole.sweeps.executors.files._PATIENCE", 0.1)
+    lock = SweepDir(Path(spec.directory)).trial_lock(spec.number)
+    code = (
+        "import sys, time; from pathlib import Path; from ridgepole.sweeps.sweepdir import Flock\n"
+        f"Flock(Path({str(lock.path)!r})).take(); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        assert FileWatch(spec).alive()
+        with pytest.raises(SweepError, match="trial 3 is run by another process"):
+            perform_in_files(job(lambda: 1.0), spec)
+        holder.kill()
+    assert not FileWatch(spec).alive()
+    assert perform_in_files(job(lambda: 1.0), spec).status == "finished"
+
+
+def test_a_line_that_is_being_written_is_read_the_next_time(spec):
+    watch = FileWatch(spec)
+    path = SweepDir(Path(spec.directory)).trial_events(3, 1)
+    path.write_bytes(b'{"values":[1.0],"seen":0}\n{"val')
+    assert watch.poll() == [Reported(3, (1.0,), 0)]
+    with path.open("ab") as file:
+        file.write(b'ues":[2.0],"seen":1}\n')
+    assert watch.poll() == [Reported(3, (2.0,), 1)]

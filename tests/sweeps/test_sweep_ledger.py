@@ -1,0 +1,362 @@
+"""Exactness: what is killed at any moment, two drivers, a storage that is locked, torn files."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+from ridgepole.errors import SweepError
+from ridgepole.sweeps import load_sweep, read_sweep, run_sweep
+from ridgepole.sweeps.ledger import Ledger
+from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.sweepdir import SweepDir, find_sweep, list_sweeps
+
+sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
+import sweep_helpers as helpers
+
+RANDOM = {
+    "method": "random",
+    "run_cap": 6,
+    "metric": {"name": "loss"},
+    "parameters": {"x": {"min": 0.0, "max": 1.0}, "y": {"distribution": "normal", "mu": 0, "sigma": 1}},
+    "ridgepole": {"seed": 5},
+}
+GRID = {
+    "method": "grid",
+    "metric": {"name": "loss"},
+    "parameters": {"x": {"values": [1, 2, 3]}, "y": {"values": ["a", None]}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def directory_of(config):
+    made = SweepDir.create(Path("runs"))
+    made.write_spec(config, b"", "")
+    made.write_record({"status": "running"})
+    return made
+
+
+# --- killed between any two operations of the storage
+
+
+class Killed(BaseException):
+    pass
+
+
+def killing_after(monkeypatch, operations):
+    """Lets so many operations of the journal through; the next one is cut in its middle."""
+    from ridgepole.sweeps.journalfile import JournalFile
+
+    original = JournalFile.append_logs
+    left = [operations]
+
+    def append(self, logs):
+        if left[0] == 0:
+            os.write(self._fd, b'{"op_code":5,"worker_id":"to')
+            raise Killed
+        left[0] -= 1
+        original(self, logs)
+
+    monkeypatch.setattr(JournalFile, "append_logs", append)
+
+
+def drive_ledger(ledger, limit):
+    """What the driver does, without an executor."""
+    for row in ledger.in_flight():
+        ledger.begin(row)
+        ledger.record(row, Outcome("finished", row.values["x"] + 1.0))
+    while len(ledger.rows) < limit:
+        row = ledger.create()
+        ledger.begin(row)
+        ledger.record(row, Outcome("finished", row.values["x"] + 1.0))
+
+
+@pytest.mark.parametrize("config", [RANDOM, GRID], ids=["random", "grid"])
+def test_a_driver_killed_at_each_operation_loses_and_doubles_nothing(config, tmp_path):
+    spec = read_sweep(config)
+    whole = directory_of(config)
+    ledger = Ledger(whole, spec, 5)
+    drive_ledger(ledger, 6)
+    ledger.close()
+    wanted = [(t.number, t.params, t.value) for t in load_sweep(str(whole.path)).trials]
+    operations = len(whole.journal.read_bytes().splitlines())
+    assert operations > 24
+    for point in range(operations):
+        killed = directory_of(config)
+        with pytest.MonkeyPatch.context() as patch:
+            killing_after(patch, point)
+            with pytest.raises(Killed):
+                drive_ledger(Ledger(killed, spec, 5), 6)
+        again = Ledger(killed, spec, 5)
+        drive_ledger(again, 6)
+        again.close()
+        got = [(t.number, t.params, t.value) for t in load_sweep(str(killed.path)).trials]
+        assert got == wanted, f"killed at operation {point}"
+        study = optuna.load_study(
+            study_name=killed.id,
+            storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(killed.journal))),
+        )
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6, "Optuna itself reads the journal"
+        assert [trial.value for trial in study.trials] == [value for _, _, value in wanted]
+        shutil.rmtree(killed.path)
+
+
+def test_an_outcome_is_recorded_once():
+    ledger = Ledger(directory_of(GRID), read_sweep(GRID), 0)
+    row = ledger.create()
+    ledger.record(row, Outcome("finished", 1.0))
+    with pytest.raises(AssertionError, match="has an outcome already"):
+        ledger.record(row, Outcome("finished", 2.0))
+    ledger.close()
+
+
+# --- drivers and workers killed at random
+
+
+def kill_at_random(config, function, seed, lives):
+    """Drives a sweep to its end while its workers and itself are killed; gives how many kills there were."""
+    chance = random.Random(seed)
+    kills = 0
+    for _ in range(200):
+        newest = next(list_sweeps(Path("runs")), None)
+        driver = helpers.drive(function, config, resume=newest.id if newest else None)
+        end = time.monotonic() + chance.uniform(*lives)
+        while driver.poll() is None and time.monotonic() < end:
+            time.sleep(chance.uniform(0.05, 0.4))
+            if chance.random() < 0.3:
+                kills += kill_a_worker(driver.pid, chance)
+        if driver.poll() is None:
+            driver.kill()
+            kills += 1
+        _, errors = driver.communicate(timeout=60)
+        if driver.returncode == 0:
+            return kills
+        assert driver.returncode == -signal.SIGKILL, errors
+    raise AssertionError("it never came to its end")
+
+
+def kill_a_worker(pid, chance):
+    try:
+        workers = [each for each in psutil.Process(pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        if workers:
+            chance.choice(workers).kill()
+        return len(workers[:1])
+    except psutil.Error:
+        return 0
+
+
+def assert_exact(count):
+    result = load_sweep()
+    assert result.status == "finished"
+    assert [trial.number for trial in result.trials] == list(range(count))
+    assert [trial.status for trial in result.trials] == ["finished"] * count
+    assert sorted(trial.params["x"] for trial in result.trials) == list(range(count)), "each point once"
+    assert [trial.value for trial in result.trials] == [float(trial.params["x"]) for trial in result.trials]
+    attempts = [int(line) for line in Path("attempts").read_text().split()]
+    assert set(attempts) == set(range(count)), "each has run at least once"
+    assert all(attempts.count(trial.number) <= trial.attempts for trial in result.trials)
+    return result
+
+
+def slow_grid(count, **ours):
+    return {
+        "method": "grid",
+        "metric": {"name": "loss"},
+        "parameters": {"x": {"min": 0, "max": count - 1}},
+        "ridgepole": {"on_trial_error": "retry", "retries": 1000} | ours,
+    }
+
+
+def test_killed_at_random_it_ends_complete_and_exact():
+    config = slow_grid(12, executor="process", workers=2, reuse_workers=True)
+    kill_at_random(config, "slow", seed=1, lives=(2.0, 4.0))
+    assert_exact(12)
+
+
+def test_an_inline_driver_killed_at_random():
+    kill_at_random(slow_grid(40), "slow", seed=2, lives=(1.0, 3.0))
+    assert_exact(40)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3000)
+@pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
+@pytest.mark.parametrize("reuse", [True, False])
+def test_two_hundred_trials_killed_at_random(reuse):
+    config = slow_grid(200, executor="process", workers=3, reuse_workers=reuse)
+    kills = kill_at_random(config, "slow", seed=3, lives=(1.5, 6.0))
+    assert kills > 20
+    assert_exact(200)
+
+
+# --- one driver
+
+
+def test_a_second_driver_is_refused_and_named():
+    driver = helpers.drive("endless", slow_grid(1))
+    helpers.until(lambda: Path("begun0").exists())
+    with pytest.raises(SweepError, match=rf"is running already: process {driver.pid} on "):
+        run_sweep(helpers.slow, slow_grid(1), resume="latest", progress=False)
+    assert load_sweep().counts == {"running": 1}, "looking at it needs no lock"
+    driver.kill()
+    driver.communicate()
+    assert load_sweep().status == "crashed"
+    assert run_sweep(helpers.slow, slow_grid(1), resume="latest", progress=False).counts == {"finished": 1}
+
+
+# --- storages
+
+
+def with_storage(url):
+    return {**GRID, "ridgepole": {"storage": url}}
+
+
+def test_a_database_holds_the_sweep(tmp_path):
+    url = f"sqlite:///{tmp_path}/trials.db"
+    result = run_sweep(lambda trial: trial.params["x"], with_storage(url), progress=False)
+    assert result.counts == {"finished": 6}
+    assert load_sweep().trials == result.trials
+    assert not (result.path / "journal.log").exists()
+    again = run_sweep(lambda trial: trial.params["x"], with_storage(url), progress=False)
+    assert again.id != result.id, "two sweeps share a database"
+    assert load_sweep(result.id).trials == result.trials
+    names = optuna.get_all_study_names(url)
+    assert sorted(names) == sorted([result.id, again.id])
+
+
+def test_a_locked_database_is_waited_for_and_said(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ridgepole.sweeps.storage._ONE_TRY", 0.1)
+    url = f"sqlite:///{tmp_path}/trials.db"
+    held = []
+
+    def once(trial):
+        if trial.number == 1:
+            blocker = sqlite3.connect(tmp_path / "trials.db", isolation_level=None, check_same_thread=False)
+            blocker.execute("BEGIN EXCLUSIVE")
+            held.append(blocker)
+            import threading
+
+            threading.Timer(1.0, lambda: (blocker.rollback(), blocker.close())).start()
+        return trial.params["x"]
+
+    result = run_sweep(once, with_storage(url), progress=False)
+    assert held
+    assert result.counts == {"finished": 6}
+    said = capfd.readouterr().err
+    assert said.count("is locked or away (") == 1
+    assert "waiting up to 30 s" in said
+
+
+def test_a_database_that_stays_locked_stops_the_sweep_which_can_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("ridgepole.sweeps.storage._ONE_TRY", 0.1)
+    monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 1.0)
+    url = f"sqlite:///{tmp_path}/trials.db"
+    blocker = sqlite3.connect(tmp_path / "trials.db", isolation_level=None)
+
+    def once(trial):
+        if trial.number == 2 and trial.attempt == 1:
+            blocker.execute("BEGIN EXCLUSIVE")
+        return trial.params["x"]
+
+    with pytest.raises(SweepError, match=r"can't be used for 1 s now.*go on with ridgepole sweep resume"):
+        run_sweep(once, with_storage(url), progress=False)
+    blocker.rollback()
+    blocker.close()
+    result = run_sweep(once, with_storage(url), resume="latest", progress=False)
+    assert result.counts == {"finished": 6}
+    assert [trial.params for trial in result.trials] == list(read_sweep(GRID).grid())
+
+
+def test_a_password_is_shown_nowhere(capfd, monkeypatch):
+    monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 0.1)
+    url = "mysql+nothing://user:pa55word@nowhere/name"
+    with pytest.raises(
+        SweepError, match=r"can't open the sweep's storage mysql\+nothing://user:\*\*\*@nowhere"
+    ) as caught:
+        run_sweep(lambda: 0.0, with_storage(url), progress=False)
+    assert "pa55word" not in str(caught.value) + capfd.readouterr().err
+    sweep = next(list_sweeps(Path("runs")))
+    assert "pa55word" not in (sweep.path / "sweep.json").read_text()
+    assert (sweep.path / "spec.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_stops_the_sweep_and_nothing_is_lost(monkeypatch):
+    from ridgepole.sweeps.journalfile import JournalFile
+
+    original = os.write
+    full = []
+
+    def write(fd, data):
+        if full:
+            raise OSError(28, "No space left on device")
+        return original(fd, data)
+
+    def once(trial):
+        if trial.number == 2 and trial.attempt == 1:
+            full.append(1)
+        return trial.params["x"]
+
+    assert JournalFile.append_logs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ridgepole.sweeps.journalfile.os.write", write)
+        with pytest.raises(OSError, match="No space left"):
+            run_sweep(once, GRID, progress=False)
+        full.clear()
+    result = run_sweep(once, GRID, resume="latest", progress=False)
+    assert result.counts == {"finished": 6}
+    assert [trial.attempts for trial in result.trials] == [1, 1, 2, 1, 1, 1]
+
+
+# --- finding sweeps
+
+
+def test_sweeps_are_found_by_id_prefix_path_and_newest():
+    first = run_sweep(lambda: 0.0, GRID, progress=False)
+    second = run_sweep(lambda: 0.0, GRID, progress=False)
+    root = Path("runs")
+    assert find_sweep(None, root).id == second.id
+    assert find_sweep("latest", root).id == second.id
+    assert find_sweep(first.id, root).id == first.id
+    assert find_sweep(str(first.path), root).id == first.id
+    with pytest.raises(OSError, match="fits 2 sweeps"):
+        find_sweep("2", root)
+    with pytest.raises(OSError, match="no sweep 'x'"):
+        find_sweep("x", root)
+    with pytest.raises(OSError, match="no sweeps in"):
+        find_sweep(None, Path("nowhere"))
+
+
+def test_a_newer_format_is_refused():
+    result = run_sweep(lambda: 0.0, GRID, progress=False)
+    record = result.path / "sweep.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 2}))
+    with pytest.raises(SweepError, match="written by a newer Ridgepole"):
+        load_sweep()
+
+
+def test_only_the_code_that_started_a_function_can_go_on():
+    from ridgepole.sweeps import resume_sweep
+
+    run_sweep(lambda: 0.0, GRID, progress=False)
+    with pytest.raises(SweepError, match="was started from Python"):
+        resume_sweep()
+
+
+def test_importing_the_names_loads_no_optuna():
+    code = "import sys, ridgepole.sweeps as s; s.run_sweep, s.SweepResult, s.Trial; print('optuna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
