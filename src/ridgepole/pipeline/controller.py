@@ -167,16 +167,23 @@ class Controller:
             Exception: What a permanence's `checkpoint` or `state_dict` raised, with a note of which.
             StateError: If a state holds what can't be stored; it names the path.
         """
-        try:
-            for part in self._plan.permanences:
-                permanence = self._owned.get(part.name)
-                if permanence is not None:
-                    self._call(part, "checkpoint", permanence.checkpoint)
-        except LogWriteError as error:  # what was logged may not be on the disk, and a checkpoint would promise that
-            self.say("warning", f"no checkpoint was taken: {error}")
-        else:
-            if self._checkpoints is not None:
-                self._save(self._checkpoints, kind)
+        from ridgepole.permanences.loggers.basic import BasicLogger
+
+        durable = True
+        for part in self._plan.permanences:
+            permanence = self._owned.get(part.name)
+            if permanence is None:
+                continue
+            try:
+                self._call(part, "checkpoint", permanence.checkpoint)
+            except LogWriteError as error:
+                if not isinstance(permanence, BasicLogger):  # a board that is strict, and says so itself
+                    raise
+                # What was logged may not be on the disk, and a checkpoint would promise that.
+                self.say("warning", f"no checkpoint was taken: {error}")
+                durable = False
+        if durable and self._checkpoints is not None:
+            self._save(self._checkpoints, kind)
         self.ticks.schedule()
 
     def decide(self, ask: Callable[[], Any]) -> Any:

@@ -298,7 +298,8 @@ def test_a_curve_from_the_history(tmp_path):
     assert lines(tmp_path, "media.jsonl")[0]["name"] == "loss_curve"
 
 
-def test_no_sweep_engine_is_said(tmp_path):
+def test_no_sweep_engine_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
     logger = BasicLogger(tmp_path)
     assert logger.supports_sweep() is True
     with pytest.raises(MissingExtraError, match=r"run_sweep needs a sweep engine.*ridgepole\[sweep\]"):
