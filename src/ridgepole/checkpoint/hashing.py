@@ -12,6 +12,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from ridgepole.threads import start_thread
+
 CHUNK = 4 << 20
 """Bytes that are handed over at once."""
 
@@ -66,7 +68,7 @@ class Digest:
     def _put(self, data: memoryview) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="ridgepole-hash", daemon=True)
-            self._thread.start()
+            start_thread(self._thread)
         self._queue.put(data)
         while self._queue.qsize() > _BEHIND and self._thread.is_alive():
             time.sleep(0.001)

@@ -24,6 +24,7 @@ from ridgepole.permanences.loggers.catchup import catch_up
 from ridgepole.permanences.loggers.forks import watch_forks
 from ridgepole.permanences.loggers.late import LateRecords
 from ridgepole.permanences.loggers.ownership import DirectoryLock
+from ridgepole.threads import start_thread
 
 SYNC_SECONDS = 5.0
 _LINE_START = b'{"seq":'
@@ -319,7 +320,7 @@ class Journal:
         timer = threading.Timer(SYNC_SECONDS, _sync_later, (weakref.ref(self),))
         timer.daemon = True
         try:
-            timer.start()
+            start_thread(timer)
         except RuntimeError:  # no more threads, or the interpreter is going down: checkpoints still sync
             return
         self._timer, self._armed = timer, True

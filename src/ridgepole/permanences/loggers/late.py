@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ridgepole.metrics.pending import arrived
 from ridgepole.metrics.steps import Plan
+from ridgepole.threads import start_thread
 
 DRAIN_S = 30.0
 """How long `drain` waits for values."""
@@ -37,7 +38,7 @@ class LateRecords:
             if self._running:
                 return
             try:
-                threading.Thread(target=self._work, name="ridgepole-late", daemon=True).start()
+                start_thread(threading.Thread(target=self._work, name="ridgepole-late", daemon=True))
                 self._running = True
                 return
             except RuntimeError:  # no more threads, or the interpreter is going down: then it is waited for

@@ -21,6 +21,7 @@ from weakref import WeakMethod, WeakSet
 from rich.console import Console
 
 from ridgepole.permanences.progress.task import LazyTask
+from ridgepole.threads import start_thread
 
 DRAWING_SHARE = 0.01
 """Drawing may take this share of the time; the display looks less often where it would take more."""
@@ -118,7 +119,7 @@ class Display:
                 self._thread = threading.Thread(
                     target=self._loop, args=(self._stop,), name="ridgepole-progress", daemon=True
                 )
-                self._thread.start()
+                start_thread(self._thread)
 
     def detach(self, source: Source) -> None:
         """Leaves the rows of a source as they are and forgets it."""

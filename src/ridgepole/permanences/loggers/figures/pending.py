@@ -17,6 +17,7 @@ from ridgepole.permanences.loggers.figures import child
 from ridgepole.permanences.loggers.figures.render import Rendered, prepare
 from ridgepole.permanences.loggers.figures.renderer import Drawing, RenderProcess
 from ridgepole.permanences.loggers.figures.snapshot import Settings, drawn_from, is_light, snapshot
+from ridgepole.threads import start_thread
 
 START_AFTER_S = 0.25
 """Seconds of drawing in place after which a render process is worth its start, which takes about one."""
@@ -158,7 +159,7 @@ class FigureQueue:
     def _start_thread(self) -> bool:
         thread = threading.Thread(target=self._work, name="ridgepole-figures", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError:  # no more threads, or the interpreter is going down
             self._off = True
             return False

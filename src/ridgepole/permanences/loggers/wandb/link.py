@@ -19,6 +19,7 @@ from typing import Any
 from ridgepole.errors import TrackerError
 from ridgepole.permanences.loggers.base import LoggerSlot
 from ridgepole.permanences.loggers.wandb.frames import encode, read_frames, write_all
+from ridgepole.threads import start_thread
 
 QUEUE_BYTES = 64 << 20
 FLUSH_SECONDS = 1.0  # how often the client writes its file; its own default loses 15 s to a `kill -9`
@@ -89,7 +90,7 @@ class Link:
         self.put(("start", dict(options)), count=False)
         for target in (self._pump, self._listen):
             thread = threading.Thread(target=target, name="ridgepole-wandb", daemon=True)
-            thread.start()
+            start_thread(thread)
             self._threads.append(thread)
         self._await(lambda: bool(self.info or self.gone), deadline)
         if not self.info:
