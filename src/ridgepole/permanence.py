@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol, Self, TypeVar, runtime_checkable
 
 from ridgepole.errors import LifecycleError, join_errors
 from ridgepole.ticks import Ticks
@@ -98,6 +98,15 @@ class RunContext(Protocol):
 
     def get_permanence(self, name: str, default: Any = ...) -> Any:
         """The permanence of that name."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A run that can be asked to stop."""
+
+    def ask_to_stop(self, stop: KeyboardInterrupt) -> None:
+        """Asks it to stop at its next tick."""
         ...
 
 

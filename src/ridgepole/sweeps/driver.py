@@ -18,6 +18,7 @@ from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, Report
 from ridgepole.sweeps.jobs import Job, PipelineJob
 from ridgepole.sweeps.orphans import Orphans
 from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.source import Source
 from ridgepole.sweeps.spec import SweepSpec
 from ridgepole.sweeps.sweepdir import SweepDir
 
@@ -40,6 +41,7 @@ class Sweep:
         limit: How many trials there are to be in all.
         workers: How many run at a time.
         executor: Where they run.
+        source: Where they come from.
         display: Shows how it goes.
         reason: Why it ends before its limit; empty while it does not.
         status: What it has come to.
@@ -53,8 +55,9 @@ class Sweep:
     workers: int
     executor: Executor
     display: Display
+    source: Source
     reason: str = ""
-    status: str = "finished"
+    status: str = "running"
     _again: deque[Row] = field(default_factory=deque)
     _running: dict[int, Row] = field(default_factory=dict)
     _stopping: bool = False
@@ -80,11 +83,14 @@ class Sweep:
             finally:
                 guard.start_cleanup()
                 self.executor.close(now=bool(self._running))
+                self.source.close()
         if self._error is not None:
             raise self._error
         if guard.requested is not None:
             self.status, self.reason = "interrupted", self.reason or "interrupted"
             raise guard.requested
+        if self.status == "running":
+            self.status = "finished"
 
     # --- the loop
 
@@ -99,24 +105,25 @@ class Sweep:
                 self._stop("interrupted")
                 if guard.overdue:
                     self._insist()
+            self.source.pump()
             if not self._stopping:
                 self._fill()
-            if not self._running:
+            if self._running:
+                self.executor.pump(_POLL)
+            elif self._stopping or self.source.dry:
                 break
-            self.executor.pump(_POLL)
+            else:
+                self.source.wait(_POLL)
         if self._final:  # a sweep that is over has nothing in flight
             for row in self.ledger.in_flight():
                 self.ledger.record(row, Outcome("interrupted"), stopped=True)
 
     def _fill(self) -> None:
         while self.executor.free > 0 and not self._stopping:
-            row = self._again.popleft() if self._again else self._new()
+            row = self._again.popleft() if self._again else self.source.next()
             if row is None:
                 return
             self.begin(row)
-
-    def _new(self) -> Row | None:
-        return self.ledger.create() if len(self.ledger.rows) < self.limit else None
 
     def begin(self, row: Row) -> None:
         """Begins an attempt of a trial."""
@@ -137,7 +144,13 @@ class Sweep:
         # A function that makes several runs starts anew: nobody can tell which of them it would go on with.
         one = row.runs and (len(row.runs) == 1 or isinstance(self.job, PipelineJob))
         earlier = str(self.directory.root / row.runs[-1]) if one else None
-        return TrialSpec(self.directory.id, row.number, row.attempts, row.values, str(self.directory.path), earlier)
+        path = str(self.directory.path)
+        return TrialSpec(self.directory.id, row.number, row.attempts, row.values, path, earlier, row.environ)
+
+    def prune(self, row: Row) -> None:
+        """Asks a trial to stop at its next tick, as pruned; one that doesn't run is left alone."""
+        if row.number in self._running:
+            self.executor.prune(row.number)
 
     # --- events
 
@@ -148,9 +161,10 @@ class Sweep:
         if isinstance(event, Started):
             self.ledger.started(row.number, Path(event.run).name)
         elif isinstance(event, Reported):
-            if self.ledger.report(row.number, event.values, event.seen):
+            if self.ledger.report(row.number, event.values, event.seen) and not self.source.prunes:
                 self.executor.prune(row.number)
             self.display.reported(row)
+            self.source.reported(row, event.values, event.seen)
         elif isinstance(event, Ended):
             del self._running[row.number]
             self.ended(row, event.outcome)
@@ -174,6 +188,7 @@ class Sweep:
         """Records how a trial ended for good, and what follows from it."""
         self.ledger.record(row, outcome)
         self.display.ended(row)
+        self.source.ended(row, outcome)
         self._look_at_target(row)
 
     def _look_at_target(self, row: Row) -> None:
@@ -200,7 +215,7 @@ class Sweep:
         options = self.spec.options
         if outcome.problems and not any(each.outcome for each in self.ledger.rows.values()):
             self.ledger.interrupted(row, outcome)
-            self._fail(ConfigError(outcome.problems), "the pipeline can't be planned")
+            self.fail(ConfigError(outcome.problems), "the pipeline can't be planned")
             return
         if options.on_trial_error == "retry" and row.failures < options.retries and not self._final:
             self.ledger.failed_once(row, outcome)
@@ -210,16 +225,17 @@ class Sweep:
         self._conclude(row, outcome)
         failed = sum(each.outcome is not None and each.outcome.status == "failed" for each in self.ledger.rows.values())
         if options.on_trial_error == "stop":
-            self._fail(SweepError(f"trial {row.number} failed: {outcome.error}"), f"trial {row.number} failed")
+            self.fail(SweepError(f"trial {row.number} failed: {outcome.error}"), f"trial {row.number} failed")
         elif options.max_failures is not None and failed > options.max_failures:
             message = (
                 f"{failed} trials have failed, and max_failures is {options.max_failures}; the last: {outcome.error}"
             )
-            self._fail(SweepError(message), "too many trials failed")
+            self.fail(SweepError(message), "too many trials failed")
 
     # --- the end
 
-    def _fail(self, error: Exception, reason: str) -> None:
+    def fail(self, error: Exception, reason: str) -> None:
+        """Stops the sweep because of an error, which `drive` raises in the end."""
         self._error = self._error or error
         self.status = "stopped"
         self._stop(reason)

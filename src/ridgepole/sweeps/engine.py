@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ridgepole.errors import ConfigError, SweepError
+from ridgepole.errors import ConfigError, SweepError, text_of
 from ridgepole.permanence import run_of
 from ridgepole.permanences.loggers.base import BaseLoggerManager
 from ridgepole.sweeps import executors
@@ -51,7 +51,8 @@ def run_sweep(
         sweep_config: A sweep in W&B's schema, or the file that holds it.
         logger: A logger from outside of the trials whose metrics count too. Only the executor `inline` has it.
         root: The directory that holds runs; that of the logger's run, else `runs`.
-        executor: Where trials run; what the sweep's `ridgepole` table says when None.
+        executor: Where trials run; when None, what the sweep's `ridgepole` table says, else W&B for a logger that is on
+            line there, else `inline`.
         workers: How many run at a time; likewise.
         count: How many trials there are to be at most.
         resume: Id of a sweep that is to go on, or `latest`.
@@ -72,7 +73,13 @@ def run_sweep(
     if root is None:
         run = run_of(logger) if logger is not None else None
         root = run.run_dir.parent if run is not None else Path("runs")
-    spec = _with(read_sweep(sweep_config), executor, workers)
+    spec = read_sweep(sweep_config)
+    service = logger.sweep_service() if logger is not None else {}
+    if service:
+        spec = replace(spec, project=spec.project or service["project"], entity=spec.entity or service["entity"])
+        executor = executor or spec.options.executor or service["executor"]
+        count = count or service["count"]
+    spec = _with(spec, executor, workers)
     job = FunctionJob(str(Path(root).absolute()), spec.metric, places_of(spec), run_once, logger)
     return _conduct(spec, job, Path(root), count, resume, progress=progress)
 
@@ -135,9 +142,9 @@ def resume_sweep(
     Args:
         sweep: Id, unique prefix, path, or `latest`; the newest when None.
         root: The directory that holds runs.
-        executor: As in `run_sweep`.
-        workers: As in `run_sweep`.
-        count: How many trials there are to be in all; as it was when None.
+        executor: Where trials run; as it was when None.
+        workers: How many run at a time; likewise.
+        count: How many trials there are to be in all; likewise.
         overrides: `-s` values that the sweep was started with and that are stored nowhere, because they are secret.
         progress: As in `run_sweep`.
 
@@ -159,7 +166,11 @@ def resume_sweep(
         raise SweepError(
             f"sweep {directory.id} was started from Python: go on there, with run_sweep(..., resume={directory.id!r})"
         )
-    spec = _with(read_sweep(directory.spec()), executor, workers)
+    spec = _with(
+        read_sweep(directory.spec()),
+        executor or fields.get("executor"),
+        fields.get("workers") if workers is None else workers,
+    )
     values = _restored(directory, fields.get("overrides", ()), overrides)
     if not Path(file).is_file():
         raise SweepError(f"sweep {directory.id} can't go on: the pipeline's file {file} is gone")
@@ -239,7 +250,8 @@ def _conduct(
         )
         count = count if count is not None else before.get("count")
     limit = _limit(spec, count)
-    executors.find(spec.options.executor)  # before anything is made
+    check: Callable[[], None] = getattr(executors.find(spec.options.place), "check", lambda: None)
+    check()  # before anything is made
     directory = directory or SweepDir.create(root)
     lock = _claimed(directory)
     try:
@@ -288,7 +300,7 @@ def _driven(
         "created": time.time(),
         "ended": None,
         "limit": limit,
-        "executor": options.executor,
+        "executor": options.place,
         "workers": options.workers,
         "seed": options.seed if options.seed is not None else secrets.randbits(32),
         "pipeline": getattr(job, "file", None),
@@ -325,20 +337,23 @@ def _drive(
 ) -> SweepResult:
     from ridgepole.sweeps.display import Bars, Display
     from ridgepole.sweeps.driver import Sweep
+    from ridgepole.sweeps.source import Source
 
     options = spec.options
     done = sum(row.outcome is not None for row in ledger.rows.values())
-    apart = options.executor != "inline"
+    apart = options.place != "inline"
     name = spec.name or "sweep"
     display = Bars(name, limit, done, spec.metric, _say, rows=apart) if progress else Display(_say)
-    module = executors.find(options.executor)
+    module = executors.find(options.place)
     executor = getattr(module, "make", inline.make)(options, options.workers)
-    sweep = Sweep(spec, job, directory, ledger, limit, options.workers, executor, display)
+    sweep = Sweep(spec, job, directory, ledger, limit, options.workers, executor, display, Source(ledger, limit))
     drive: Callable[[Sweep], None] = getattr(module, "drive", Sweep.drive)
     display.open()
     try:
         drive(sweep)
     except BaseException as error:
+        if sweep.status == "running":
+            sweep.status, sweep.reason = "stopped", sweep.reason or text_of(error).partition("\n")[0]
         if isinstance(error, SweepError):
             error.result = _so_far(sweep, fields)
         raise

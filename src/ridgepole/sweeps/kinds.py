@@ -57,6 +57,19 @@ class Parameter(ABC):
     def encode(self, value: Json) -> Any:
         """Something that `decode` turns into this value; ValueError where nothing does."""
 
+    def settle(self, value: Json) -> Json:
+        """A value that JSON has carried, where 1.0 may have become 1 and back; one that is none stays as it is."""
+        others: list[Json] = []
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            others = [float(value)] if isinstance(value, int) else [int(value)] if value.is_integer() else []
+        for each in [value, *others]:
+            try:
+                mine = self.decode(self.encode(each))
+            except ValueError:
+                continue
+            return mine if mine == each else each  # a law's inverse may leave dust in the last digits
+        return value
+
     def suggest(self, trial: optuna.trial.BaseTrial) -> Json:
         """The value for a trial."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -39,6 +39,7 @@ class Row:
         attempts: How often it was begun.
         failures: How many of these attempts failed by themselves, so that retries count them.
         runs: Directories of its runs, as ids.
+        environ: Environment variables that belong to it.
         history: Finite values of the metric, where pruning needs them.
         latest: The last of them.
         outcome: How it ended for good; None while it is in flight.
@@ -53,6 +54,7 @@ class Row:
     attempts: int = 0
     failures: int = 0
     runs: list[str] = field(default_factory=list)
+    environ: dict[str, str] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
     latest: float | None = None
     outcome: Outcome | None = None
@@ -62,7 +64,8 @@ class Row:
 
     def begun(self) -> dict[str, Any]:
         """What the storage keeps of how it was begun."""
-        return {"values": self.values, "attempts": self.attempts, "failures": self.failures, "runs": self.runs}
+        told = {"values": self.values, "attempts": self.attempts, "failures": self.failures, "runs": self.runs}
+        return told | {"environ": self.environ} if self.environ else told
 
     def result(self, *, alive: bool) -> TrialResult:
         """The trial for people; `alive` says whether a driver is at work."""
@@ -123,11 +126,12 @@ class Ledger:
                 self._draw(row, None)
         return [row for row in rows if row.outcome is None]
 
-    def create(self, values: Mapping[str, Any] | None = None) -> Row | None:
+    def create(self, values: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Row | None:
         """Begins a new trial.
 
         Args:
             values: Its parameters, where somebody else has chosen them; drawn by the method when None.
+            environ: Environment variables that belong to it.
 
         Returns:
             The trial; None where a grid has no further point.
@@ -140,13 +144,13 @@ class Ledger:
             if values is None:
                 return None
         given = None if values is None else dict(values)
-        row, trial = self._store.patiently(lambda: self._begin(given))
+        row, trial = self._store.patiently(lambda: self._begin(given, dict(environ or {})))
         self.rows[row.number] = row
         if not row.values:
             self._draw(row, trial)
         return row
 
-    def _begin(self, values: dict[str, Any] | None) -> tuple[Row, optuna.Trial | None]:
+    def _begin(self, values: dict[str, Any] | None, environ: dict[str, str]) -> tuple[Row, optuna.Trial | None]:
         """Creates a trial in the storage; one whose parameters are known in one operation."""
         if self._in_doubt:  # a try before this one failed, and may have gone through all the same
             for row in _rows(self._store, self._spec):
@@ -154,22 +158,30 @@ class Ledger:
                     self._in_doubt = False
                     return row, None
         self._in_doubt = True
-        row, trial = Row(len(self.rows), -1, values or {}), None
+        row, trial = Row(len(self.rows), -1, values or {}, environ=environ), None
         storage, study_id = self._store.storage, self._store.study_id
         if values is None:
             trial = self._store.study.ask()
             row.number = trial.number
             row.trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         else:
+            params = self._encoded(values)
             template = optuna.trial.create_trial(
                 state=TrialState.RUNNING,
-                params=self._spec.space.encode(values),
-                distributions=self._distributions,
+                params=params,
+                distributions=self._distributions if params else {},
                 user_attrs={_BEGUN: row.begun()},
             )
             row.trial_id = storage.create_new_trial(study_id, template)
         self._in_doubt = False
         return row, trial
+
+    def _encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What Optuna stores; nothing where somebody else's choice is none of the space. The values are kept anyway."""
+        try:
+            return self._spec.space.encode(values)
+        except (KeyError, ValueError):
+            return {}
 
     def _draw(self, row: Row, trial: optuna.Trial | None) -> None:
         """Draws the parameters; those that were drawn before a kill stay as they were."""
@@ -318,7 +330,7 @@ def _row(store: Store, spec: SweepSpec, trial: FrozenTrial) -> Row:
     if not row.values and len(trial.params) == len(spec.space.distributions()):
         row.values = spec.space.decode(trial.params)
     row.attempts, row.failures = int(begun.get("attempts", 0)), int(begun.get("failures", 0))
-    row.runs = list(begun.get("runs", ()))
+    row.runs, row.environ = list(begun.get("runs", ())), dict(begun.get("environ", {}))
     row.history = [value for _, value in sorted(trial.intermediate_values.items())]
     row.told = trial.state.is_finished()
     row.latest = row.history[-1] if row.history else None

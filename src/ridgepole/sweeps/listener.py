@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ridgepole.metrics.steps import Metrics, Resolved
-from ridgepole.permanence import run_of
+from ridgepole.permanence import Stoppable, run_of
 from ridgepole.permanences.loggers.base import BaseLoggerManager
 from ridgepole.permanences.loggers.group import NullLogger
-from ridgepole.sweeps.trial import Stoppable, current_trial
+from ridgepole.sweeps.trial import current_trial
 
 
 class TrialListener(NullLogger):

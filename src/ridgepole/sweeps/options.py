@@ -22,8 +22,8 @@ class Options:
     """How Ridgepole runs a sweep. A key that is not written keeps its default.
 
     Attributes:
-        executor: Where trials run: `inline` in this process, `process` in worker processes, `ray`, `slurm`, or `wandb`
-            on W&B's own service.
+        executor: Where trials run: `inline` in this process, `process` in worker processes, `ray`, `slurm`, or `wandb`,
+            where W&B's own service chooses them. None: `inline`, or `wandb` for `run_sweep` of a WandBLogger on line.
         workers: How many trials run at a time.
         on_trial_error: Whether a trial that fails counts as failed (`fail`), is run again (`retry`), or ends the
             sweep (`stop`).
@@ -40,7 +40,7 @@ class Options:
         slurm: For `slurm`: submitit's parameters, such as `partition` and `timeout_min`.
     """
 
-    executor: Executor = "inline"
+    executor: Executor | None = None
     workers: int = 1
     on_trial_error: OnTrialError = "fail"
     retries: int = 1
@@ -53,6 +53,11 @@ class Options:
     pipeline: str | None = None
     ray: Mapping[str, Any] = field(default_factory=dict)
     slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Executor:
+        """The executor, which is `inline` where none is named."""
+        return self.executor or "inline"
 
     def to_dict(self) -> dict[str, Any]:
         """What differs from the defaults, as the table would have it."""
@@ -73,7 +78,7 @@ def parse_options(check: Checker, table: Any, path: Path_, method: object) -> Op
     ray, slurm = (_inner(check, table, (*path, key)) for key in ("ray", "slurm"))
     check.known(ray, (*path, "ray"), _RAY_KEYS)
     options = Options(
-        executor=check.one_of(table, path, "executor", get_args(Executor)) or default.executor,
+        executor=check.one_of(table, path, "executor", get_args(Executor)),
         workers=check.integer(table, path, "workers", 1) or default.workers,
         on_trial_error=check.one_of(table, path, "on_trial_error", get_args(OnTrialError)) or default.on_trial_error,
         retries=_or(check.integer(table, path, "retries", 0), default.retries),

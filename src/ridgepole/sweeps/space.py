@@ -79,6 +79,20 @@ class Space:
             table[last] = value
         return nested
 
+    def flatten(self, nested: Mapping[str, Any]) -> dict[str, Json]:
+        """What `nest` made, or W&B's server: by flat name, with the types that the file has.
+
+        Raises:
+            KeyError: If a parameter is missing.
+        """
+        flat: dict[str, Json] = {}
+        for name in self.names:
+            value: Any = nested
+            for key in self._paths.get(name, (name,)):
+                value = value[key]
+            flat[name] = value
+        return self.complete({name: each.settle(flat[name]) for name, each in self.parameters.items()})
+
     def complete(self, values: Mapping[str, Json]) -> dict[str, Json]:
         """The values of the searched parameters and those of the constants, in the order of their names."""
         values = dict(values) | copy.deepcopy(self.constants)

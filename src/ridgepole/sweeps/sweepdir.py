@@ -26,6 +26,8 @@ COPY = "source"
 JOURNAL = "journal.log"
 LOCK = "driver.lock"
 TRIALS = "trials"
+WANDB = "wandb"
+ATTACHED = "attached.json"
 
 
 class Flock:
@@ -170,6 +172,19 @@ class SweepDir:
     def trial_result(self, number: int, attempt: int) -> Path:
         """How an attempt in another process went."""
         return self._trial(number, f"{attempt}.json")
+
+    @property
+    def wandb(self) -> Path:
+        """What W&B's client writes for the sweep itself."""
+        return self.path / WANDB
+
+    def attached(self) -> dict[str, Any]:
+        """What W&B calls this sweep; empty where W&B does not have it."""
+        return read_json(self.wandb / ATTACHED)
+
+    def attach(self, fields: Mapping[str, Any]) -> None:
+        """Notes what W&B calls this sweep."""
+        write_atomically(self.wandb / ATTACHED, json.dumps(dict(fields)).encode() + b"\n")
 
     def _trial(self, number: int, kind: str) -> Path:
         return self.path / TRIALS / f"{number:06d}.{kind}"

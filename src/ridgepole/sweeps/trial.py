@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import ConfigError, TrialPruned, did_you_mean, text_of, user_traceback
-from ridgepole.permanence import Permanence
+from ridgepole.permanence import Permanence, Stoppable
 from ridgepole.pipeline.overlay import Overlay, current_overlay
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import TrialSpec
 from ridgepole.sweeps.objective import Metric
 from ridgepole.sweeps.outcome import Ending, Outcome
+from ridgepole.sweeps.surroundings import surrounded
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.jobs import Job
@@ -71,15 +72,6 @@ class GuardedLink(Link):
     def user_code(self) -> AbstractContextManager[Any]:
         """Lets signals interrupt the user's code alone."""
         return self.guard.user_code()
-
-
-@runtime_checkable
-class Stoppable(Protocol):
-    """A run that can be asked to stop."""
-
-    def ask_to_stop(self, stop: KeyboardInterrupt) -> None:
-        """Asks it to stop at its next tick."""
-        ...
 
 
 class Trial:
@@ -255,7 +247,7 @@ def perform(job: Job, spec: TrialSpec, link: Link) -> Outcome:
     link.bind(trial)
     tokens = current_overlay.set(trial.overlay(job, spec)), current_trial.set(trial)
     try:
-        with link.user_code():
+        with surrounded(spec.environ), link.user_code():
             returned = job(trial)
         value, why = trial.objective(returned)
         ending: Ending = "failed" if why else "finished"

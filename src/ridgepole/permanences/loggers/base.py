@@ -363,6 +363,14 @@ class BaseLoggerManager(MediaCalls, Permanence):
         """Whether this backend supports hyperparameter sweeps: all do."""
         return True
 
+    def sweep_service(self) -> dict[str, Any]:
+        """Which service chooses the trials of this backend's sweeps, and what it is told; empty where Ridgepole does.
+
+        Returns:
+            `executor`, which is that of the sweep unless its file names one; `project`, `entity` and `count`, likewise.
+        """
+        return {}
+
     def run_sweep(self, run_once: Callable[..., Any], sweep_config: Mapping[str, Any] | str | Path) -> Any:
         """Runs a sweep on the installed engine.
 

@@ -409,5 +409,10 @@ class LoggerGroup(BaseLoggerManager):
             self.warning("%s failed and is switched off for this run: %s: %s", name, type(error).__name__, error)
 
     def run_sweep(self, run_once: Callable[..., Any], sweep_config: Mapping[str, Any] | str | Path) -> Any:
-        """Runs a sweep with the leading member; see `BaseLoggerManager.run_sweep`."""
-        return self._lead.run_sweep(run_once, sweep_config)
+        """Runs a sweep with the member that has a service for it, else the leading one."""
+        member = next((logger for logger in self.loggers if logger.sweep_service()), self._lead)
+        return member.run_sweep(run_once, sweep_config)
+
+    def sweep_service(self) -> dict[str, Any]:
+        """That of the first member that has one; see `BaseLoggerManager.sweep_service`."""
+        return next((service for logger in self.loggers if (service := logger.sweep_service())), {})

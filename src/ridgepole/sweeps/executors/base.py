@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ridgepole.pipeline.signals import SignalGuard
@@ -29,6 +29,7 @@ class TrialSpec:
         values: Its parameters by flat name.
         directory: The sweep's directory, absolute.
         resume: Directory of a run of an earlier attempt that is to go on.
+        environ: Environment variables that it is to have.
     """
 
     sweep: str
@@ -37,6 +38,7 @@ class TrialSpec:
     values: Mapping[str, Any]
     directory: str
     resume: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,22 @@ class Link:
         sent: How many records were taken.
         handled: How many of them the client is known to have.
         gone: Why the writer can be sent nothing any more; empty while it can.
+
+    Args:
+        log: For warnings.
+        slot: Counts what is dropped.
+        stop: Is called, on a thread of the link, when the run's page asks the run to stop.
+        limit: Bytes that may wait.
     """
 
-    def __init__(self, log: logging.Logger, slot: LoggerSlot, limit: int = QUEUE_BYTES) -> None:
+    def __init__(
+        self,
+        log: logging.Logger,
+        slot: LoggerSlot,
+        stop: Callable[[], None] = lambda: None,
+        limit: int = QUEUE_BYTES,
+    ) -> None:
+        self._stop = stop
         self.info: dict[str, Any] = {}
         self.sent = 0
         self.handled = 0
@@ -255,7 +268,9 @@ class Link:
                 elif kind == "finished":
                     self._outcome, self.handled = frame[1:], frame[1]
                 self._news.notify_all()
-            if kind == "problem":
+            if kind == "stop":
+                self._stop()
+            elif kind == "problem":
                 self._slot.dropped += 1
                 self._warn("problem", f"W&B did not take a record: {frame[1]}")
         with self._news:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ridgepole.errors import RunDirError, TrackerError
+from ridgepole.errors import RunDirError, TrackerError, TrialPruned
 from ridgepole.metrics.steps import Metrics
-from ridgepole.permanence import State, run_of, state_of
+from ridgepole.permanence import State, Stoppable, run_of, state_of
 from ridgepole.permanences.loggers.base import BaseLoggerManager, slot_of
 from ridgepole.permanences.loggers.figures.names import checked_name
 from ridgepole.permanences.loggers.figures.render import Rendered
@@ -38,7 +38,8 @@ class WandBLogger(BaseLoggerManager):
     with errors or hangs. Its files stand in `wandb/` of the run directory (in a plain script: of `WANDB_DIR`, else of
     `logs`). Every step is kept, in whatever order: `step` is a metric like any other, and the axis of all of them.
 
-    A run that is resumed goes on with the same run at W&B.
+    A run that is resumed goes on with the same run at W&B. One that is stopped on its page there stops at its next
+    tick, with a checkpoint.
 
     Args:
         project: Project at W&B; `WANDB_PROJECT`, else the name of the pipeline.
@@ -154,7 +155,8 @@ class WandBLogger(BaseLoggerManager):
     def _start(self, mode: str, deadline: float) -> None:
         attached = self._attached
         assert attached is not None
-        link = Link(self._log(), slot_of(self))
+        asked = weakref.WeakMethod(self._asked_to_stop)  # the link outlives a logger that nobody cleans up
+        link = Link(self._log(), slot_of(self), lambda: (stop := asked()) and stop())
         left = deadline - time.monotonic()
         share = left * self._online_share if mode == "online" else left
         link.start(self._options(mode, attached.id, share), time.monotonic() + share, attached.folder / OUTPUT)
@@ -164,6 +166,15 @@ class WandBLogger(BaseLoggerManager):
         self._log().addHandler(_ToTracker(link))
         # A logger that nobody cleans up: the run is closed when it, or the interpreter, goes.
         self._finalizer = weakref.finalize(self, link.finish, self._patience)
+
+    def _asked_to_stop(self) -> None:
+        """The run's page asks for it, or the server of the sweep that the run belongs to: a trial is pruned then."""
+        run: object = run_of(self)
+        if not isinstance(run, Stoppable):
+            return
+        swept = "WANDB_SWEEP_ID" in os.environ
+        self.info("W&B asks this run to stop; it does so at its next tick")
+        run.ask_to_stop(TrialPruned("stopped by W&B") if swept else KeyboardInterrupt("stopped on its page at W&B"))
 
     def _options(self, mode: str, run_id: str, seconds: float) -> dict[str, Any]:
         run = run_of(self)
@@ -275,6 +286,13 @@ class WandBLogger(BaseLoggerManager):
             "sent": link.sent if link is not None else 0,
             "dropped": slot.dropped,
         }
+
+    def sweep_service(self) -> dict[str, Any]:
+        """W&B's own sweeps where this logger is on line, in its project; see `BaseLoggerManager.sweep_service`."""
+        begun = self._link is not None or state_of(self) is State.READY
+        if (self._live_mode if begun else checked_mode(self.mode)) != "online":
+            return {}
+        return {"executor": "wandb", "project": self.project, "entity": self.entity, "count": self.count}
 
     def _send(self, *frame: Any) -> None:
         link = self._opened()

@@ -1,7 +1,8 @@
 """What runs in the process of its own: takes frames from the logger and hands them to the W&B client.
 
 Frames that arrive: `("start", options)` first, then any of the `_ACTIONS` below. Frames that go back: `("ready", info)`
-or `("refused", reason)`, `("synced", token, handled)`, `("problem", text)`, `("finished", handled, complete, reason)`.
+or `("refused", reason)`, `("synced", token, handled)`, `("problem", text)`, `("stop",)` where the run's page asks for
+it, `("finished", handled, complete, reason)`.
 When the frames end without a `finish`, the process that sent them is gone, and the run is closed as failed.
 """
 
@@ -33,8 +34,12 @@ CONNECT_SECONDS = 3.0
 class Writer:
     """One run at W&B, or off line in its files."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], stop: Callable[[], None]) -> None:
         """Starts the run.
+
+        Args:
+            options: What the logger wants.
+            stop: Is called, on some thread, when the run is to stop; else the client would interrupt this process.
 
         Raises:
             Exception: Whatever the client raises, or the connection.
@@ -52,7 +57,7 @@ class Writer:
             "hparams": self._hparams,
             "message": self._message,
         }
-        self.run = _started(options)
+        self.run = _started(options, stop)
         self.run.define_metric(values.AXIS, hidden=True)
         self.run.define_metric("*", step_metric=values.AXIS)
 
@@ -151,12 +156,12 @@ class Writer:
             write(text)
 
 
-def _started(options: Mapping[str, Any]) -> Run:
+def _started(options: Mapping[str, Any], stop: Callable[[], None]) -> Run:
     import wandb
 
     online = options["mode"] == "online"
     if online:
-        _check_server(os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url or DEFAULT_SERVER)
+        check_server()
     wanted = {
         "silent": True,
         "console": "off",
@@ -168,6 +173,7 @@ def _started(options: Mapping[str, Any]) -> Run:
         "x_stats_pid": options["pid"],
         "use_dot_wandb": False,
         "disable_code": True,
+        "stop_fn": stop,
         **options["program"],
     }
     known = getattr(wandb.Settings, "model_fields", wanted)
@@ -187,13 +193,15 @@ def _started(options: Mapping[str, Any]) -> Run:
     )
 
 
-def _check_server(server: str) -> None:
+def check_server() -> None:
     """Finds out in a moment what the client would find out by trying again and again.
 
     Raises:
         OSError: If nobody answers at the server's port. One that is slow, or behind a proxy, is left to the client.
     """
-    parts = urlsplit(server)
+    import wandb
+
+    parts = urlsplit(os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url or DEFAULT_SERVER)
     proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"))
     if proxied or not parts.hostname:
         return
@@ -220,7 +228,7 @@ def main() -> None:
     if not options:
         return
     try:
-        writer = Writer(options)
+        writer = Writer(options, lambda: reply("stop"))
     except BaseException as error:  # noqa: BLE001 - the client exits in some cases; all of them are told
         reply("refused", _said(error))
         return
