@@ -166,11 +166,8 @@ def resume_sweep(
         raise SweepError(
             f"sweep {directory.id} was started from Python: go on there, with run_sweep(..., resume={directory.id!r})"
         )
-    spec = _with(
-        read_sweep(directory.spec()),
-        executor or fields.get("executor"),
-        fields.get("workers") if workers is None else workers,
-    )
+    workers = fields.get("workers") if workers is None else workers
+    spec = _with(read_sweep(directory.spec()), executor or fields.get("executor"), workers)
     values = _restored(directory, fields.get("overrides", ()), overrides)
     if not Path(file).is_file():
         raise SweepError(f"sweep {directory.id} can't go on: the pipeline's file {file} is gone")

@@ -59,10 +59,12 @@ def overheard(logger: BaseLoggerManager) -> Iterator[None]:
             is shadowed on the object itself, so that nobody else pays for it.
     """
     log, log_resolved = logger.log_metrics, logger._log_resolved  # noqa: SLF001 - the interface's own other half
+    last: Resolved | None = None
 
     def hear(records: Resolved) -> None:
-        trial = current_trial.get()
-        if trial is not None:
+        nonlocal last
+        trial, again, last = current_trial.get(), records is last, records  # one of the two may call the other
+        if trial is not None and not again:
             for record in records:
                 trial.note(record.name, record.value)
             trial.boundary()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SAY_AFTER = 30.0
 """Seconds without a trial after which a line says so."""
-_PATIENCE = 600.0
+PATIENCE = 600.0
 """Seconds without a trial after which the sweep stops; it can go on."""
 _SEND_SECONDS = 30.0
 """Seconds in which the last values have to reach W&B."""
@@ -79,6 +79,8 @@ class AtWandB(Source):
         self.dry = left <= 0 or not self._agents
         if self.dry and self._error and left > 0:
             raise SweepError(f"W&B's agent has ended: {self._error}; the sweep can go on with `ridgepole sweep resume`")
+        if self.dry and left > 0:
+            self._sweep.reason = "W&B has no further trial"
         return None
 
     def wait(self, timeout: float) -> None:
@@ -86,10 +88,9 @@ class AtWandB(Source):
         with contextlib.suppress(queue.Empty):
             self._hear(*self._news.get(timeout=timeout))
         waited = time.monotonic() - self._since
-        if waited > _PATIENCE:
-            minutes = round(_PATIENCE / 60)
+        if waited > PATIENCE:
             raise SweepError(
-                f"W&B has given no trial for {minutes} minutes: the sweep can go on with `ridgepole sweep resume`"
+                f"W&B has given no trial for {PATIENCE:.0f} s: the sweep can go on with `ridgepole sweep resume`"
             )
         if waited > _SAY_AFTER:
             self._say_once("waiting for W&B to give a trial")

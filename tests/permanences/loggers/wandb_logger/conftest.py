@@ -3,9 +3,8 @@
 import json
 import os
 import struct
-import threading
+import sys
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -13,7 +12,10 @@ import pytest
 
 from ridgepole.permanence import current_run
 
-KEY = "0123456789abcdef0123456789abcdef01234567"
+sys.path.insert(0, str(Path(__file__).parents[3]))  # for the modules there that are no tests
+
+from wandb_server import KEY, Server
+
 BLOCK = 32768  # of the file format, which is LevelDB's log behind a header of 7 bytes
 
 
@@ -143,82 +145,6 @@ def _nested(items):
 @pytest.fixture(scope="session")
 def recorded():
     return Recorded
-
-
-class Server(ThreadingHTTPServer):
-    """As much of a W&B server as the client needs. `mode` may change at any time: `ok`, `500`, or `hang`."""
-
-    daemon_threads = True
-
-    def __init__(self, mode):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.mode = mode
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.released = threading.Event()
-        self.paths, self.runs, self.streamed = [], [], []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.released.set()
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request, client_address):
-        """The client hangs up in the middle when it is killed."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.paths.append(self.path)
-        if self.server.mode == "hang":
-            self.server.released.wait(60)
-            self.close_connection = True
-            return
-        status, answer = 500, {"error": f"nobody knows {KEY}"}  # and the client shows such answers
-        if self.server.mode == "ok":
-            status, answer = 200, self.answer(body)
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_PUT = do_POST  # noqa: N815 - the stdlib's names
-
-    def answer(self, body):
-        if self.path.endswith("file_stream"):
-            files = json.loads(body).get("files") or {}
-            lines = files.get("wandb-history.jsonl", {}).get("content", [])
-            self.server.streamed += [json.loads(line) for line in lines]
-        if self.path != "/graphql":
-            return {}
-        query = json.loads(body)
-        given = query["variables"]
-        project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "tester"}}
-        if "RunResumeStatus" in query["query"]:
-            known = given["name"] in self.server.runs
-            bucket = {"id": "b", "name": given["name"], "summaryMetrics": "{}", "displayName": "x", "logLineCount": 0,
-                      "historyLineCount": 2, "eventsLineCount": 0, "historyTail": '["{\\"_step\\": 1}"]',
-                      "eventsTail": "[]", "config": "{}", "tags": [], "notes": "",
-                      "wandbConfig": '{"t": 1}'}  # fmt: skip
-            return {"data": {"model": project | {"bucket": bucket if known else None}}}
-        if "upsertBucket" in query["query"]:
-            self.server.runs.append(given.get("name"))
-            bucket = {"id": "b", "name": given.get("name"), "displayName": given.get("displayName"), "description": "",
-                      "config": None, "sweepName": None, "project": project, "historyLineCount": 0}  # fmt: skip
-            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
-        if "createRunFiles" in query["query"]:
-            files = [{"name": name, "uploadUrl": f"{self.server.url}/upload"} for name in given["files"]]
-            return {"data": {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}}
-        return {"data": {}}
-
-    def log_message(self, *args):
-        """Says nothing."""
 
 
 @pytest.fixture
