@@ -9,7 +9,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Server(ThreadingHTTPServer):
-    """As much of a W&B server as the client needs. `mode` may change at any time: `ok`, `hang`, or a status such as `500`."""
+    """As much of a W&B server as the client needs. `mode` may change: `ok`, `hang`, or a status such as `500`."""
 
     daemon_threads = True
 
@@ -93,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
 class SweepServer(Server):
     """One that chooses the trials of a grid sweep, too, hears of the runs, and can ask them to stop.
 
-    `sweeps` are the definitions it was given; `given` says which agent got which run with what; `rows` are what the runs
-    logged, `exits` their exit codes, and `stop` names those that are to stop.
+    `sweeps` are the definitions it was given; `given` has the point of each run; `rows` are what the runs logged,
+    `exits` their exit codes; `stop` names those that are to stop, and with `stops_all` all are.
     """
 
     @property
@@ -104,7 +104,7 @@ class SweepServer(Server):
     def __init__(self, mode="ok"):
         self.lock = threading.Lock()
         self.sweeps, self.given, self.rows, self.exits = [], {}, {}, {}
-        self.stop, self.stopped, self.agents, self.refuses = set(), set(), 0, ""
+        self.stop, self.stopped, self.agents, self.refuses, self.stops_all = set(), set(), 0, "", False
         super().__init__(mode)
 
     def command(self, agent, running):
@@ -153,12 +153,13 @@ class _SweepHandler(_Handler):
                 server.rows.setdefault(run, []).append(json.loads(line))
             if told.get("complete"):
                 server.exits[run] = told.get("exitcode")
-            return {"stopped": run in server.stop}
+            return {"stopped": server.stops_all or run in server.stop}
         if self.path != "/graphql":
             return {}
         query = json.loads(body)
         text, given = query["query"], query.get("variables") or {}
-        project = {"id": "p", "name": given.get("projectName") or "uncategorized", "entity": {"id": "e", "name": "tester"}}
+        name = given.get("projectName") or "uncategorized"
+        project = {"id": "p", "name": name, "entity": {"id": "e", "name": "tester"}}
         if "Viewer" in text:
             viewer = {"id": "v", "entity": "tester", "username": "tester", "name": "t", "email": "", "admin": False}
             return {"data": {"viewer": viewer | {"flags": "{}", "teams": {"edges": []}}}}

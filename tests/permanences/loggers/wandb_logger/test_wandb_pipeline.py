@@ -9,6 +9,7 @@ import pytest
 from ridgepole import Pipeline, PipelineProcess, process
 from ridgepole.metrics import load_metrics
 from ridgepole.permanences import BaseLoggerManager, WandBLogger
+from wandb_server import SweepServer
 
 TOML = """
 [pipeline]
@@ -157,3 +158,44 @@ def test_a_resumed_run_takes_its_steps_up_where_the_checkpoint_was(tmp_path, rec
         [(3, 23), (4, 24), (5, 25)],
     ]
     assert {header.run_id for each in found for header in each.of("run")} == {run.name}
+
+
+ENDLESS = """
+import time
+from ridgepole import PipelineProcess
+from ridgepole.permanences import BaseLoggerManager
+
+class Endless(PipelineProcess):
+    def __init__(self, logger: BaseLoggerManager):
+        self.logger, self.step = logger, 0
+    def state_dict(self):
+        return {"step": self.step}
+    def load_state_dict(self, state):
+        self.step = state["step"]
+    def execute(self):
+        while True:
+            time.sleep(0.05)
+            self.step += 1
+            self.logger.log_metrics({"loss": 1.0})
+            self.controller.tick()
+"""
+
+
+def test_a_run_that_is_stopped_on_its_page(project, ridgepole, tmp_path, key):
+    """It stops as on Ctrl-C: at a tick, with a checkpoint and clean-up. The client asks the server now and then."""
+    one = SweepServer()
+    try:
+        project(
+            endless__toml='[pipeline]\npackage = "walk"\n[permanences.tracker]\ntype = "WandBLogger"\n'
+            '[processes.walk]\ntype = "Endless"\n',
+            walk__py=ENDLESS,
+        )
+        one.stops_all = True
+        done = ridgepole("run", "endless.toml", WANDB_BASE_URL=one.url, WANDB_API_KEY=key, timeout=100)
+    finally:
+        one.close()
+    assert done.returncode == 130, done.stderr
+    assert "W&B asks this run to stop" in done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+    assert list((run / "checkpoints").iterdir())
