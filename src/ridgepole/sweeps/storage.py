@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,8 @@ from ridgepole.sweeps.journalfile import JournalFile
 from ridgepole.sweeps.pruner import make_pruner
 
 if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
     from ridgepole.sweeps.spec import SweepSpec
     from ridgepole.sweeps.sweepdir import SweepDir
 
@@ -51,6 +54,7 @@ class Store:
         self._say = say
         self._synced = time.monotonic()
         self._journal: JournalFile | None = None
+        self._dispose: Callable[[], None] = lambda: None
         self._where = spec.options.storage or str(directory.journal)
         if spec.options.storage is None:
             try:
@@ -59,7 +63,9 @@ class Store:
             except (OSError, ValueError) as error:
                 raise SweepError(f"can't read the sweep's storage {directory.journal}: {error}") from error
         else:
-            self.storage = optuna.storages.get_storage(self.patiently(lambda: _database(spec.options.storage or "")))
+            database = self.patiently(lambda: _database(spec.options.storage or ""))
+            self._dispose = database.engine.dispose
+            self.storage = optuna.storages.get_storage(database)
         name = directory.id
 
         def study() -> optuna.Study:
@@ -119,20 +125,28 @@ class Store:
             self.sync(now=True)
             self._journal.close()
         self.storage.remove_session()
+        self._dispose()
 
 
-def _database(url: str) -> BaseStorage:
+def _database(url: str) -> RDBStorage:
     from optuna.storages import RDBStorage
 
     # SQLite's own patience is inside each try; ours is around all of them, and can say something.
     arguments = {"connect_args": {"timeout": _ONE_TRY}} if url.startswith("sqlite") else {}
     try:
-        return RDBStorage(url, engine_kwargs=arguments)
+        return RDBStorage(_with_driver(url), engine_kwargs=arguments)
     except Exception as error:
         if _is_unavailable(error):
             raise
         hint = "; install it, such as psycopg for PostgreSQL" if isinstance(error, ImportError) else ""
         raise SweepError(f"can't open the sweep's storage {_shown(url)}: {_reason(error)}{hint}") from error
+
+
+def _with_driver(url: str) -> str:
+    """A PostgreSQL URL that names no driver means the one that is installed; SQLAlchemy would insist on the old one."""
+    scheme, sep, rest = url.partition("://")
+    old, new = (importlib.util.find_spec(name) is not None for name in ("psycopg2", "psycopg"))
+    return f"postgresql+psycopg{sep}{rest}" if scheme == "postgresql" and new and not old else url
 
 
 def _is_unavailable(error: BaseException) -> bool:
