@@ -181,25 +181,32 @@ def slow_grid(count, **ours):
     }
 
 
-def test_killed_at_random_it_ends_complete_and_exact():
+KILLED = pytest.mark.fault("a sweep's driver and workers killed at random: complete, and each trial counted once")
+
+
+@KILLED
+def test_killed_at_random_it_ends_complete_and_exact(tally):
     config = slow_grid(12, executor="process", workers=2, reuse_workers=True)
-    kill_at_random(config, "slow", seed=1, lives=(2.0, 4.0))
+    tally(12, kills=kill_at_random(config, "slow", seed=1, lives=(2.0, 4.0)))
     assert_exact(12)
 
 
-def test_an_inline_driver_killed_at_random():
-    kill_at_random(slow_grid(40), "slow", seed=2, lives=(1.0, 3.0))
+@KILLED
+def test_an_inline_driver_killed_at_random(tally):
+    tally(40, kills=kill_at_random(slow_grid(40), "slow", seed=2, lives=(1.0, 3.0)))
     assert_exact(40)
 
 
+@KILLED
 @pytest.mark.torture
 @pytest.mark.timeout(3000)
 @pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 @pytest.mark.parametrize("reuse", [True, False])
-def test_two_hundred_trials_killed_at_random(reuse):
+def test_two_hundred_trials_killed_at_random(reuse, tally):
     config = slow_grid(200, executor="process", workers=3, reuse_workers=reuse)
     kills = kill_at_random(config, "slow", seed=3, lives=(1.5, 6.0))
     assert kills > 20
+    tally(200, kills=kills)
     assert_exact(200)
 
 
@@ -238,6 +245,10 @@ def test_a_database_holds_the_sweep(tmp_path):
     assert sorted(names) == sorted([result.id, again.id])
 
 
+LOCKED = pytest.mark.fault("a sweep's storage locked or away: waited for and said; stopped, it goes on")
+
+
+@LOCKED
 def test_a_locked_database_is_waited_for_and_said(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("ridgepole.sweeps.storage._ONE_TRY", 0.1)
     url = f"sqlite:///{tmp_path}/trials.db"
@@ -261,6 +272,7 @@ def test_a_locked_database_is_waited_for_and_said(tmp_path, monkeypatch, capfd):
     assert "waiting up to 30 s" in said
 
 
+@LOCKED
 def test_a_database_that_stays_locked_stops_the_sweep_which_can_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr("ridgepole.sweeps.storage._ONE_TRY", 0.1)
     monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 1.0)

@@ -34,6 +34,9 @@ POINTS = [
 ]
 
 
+AWAY = pytest.mark.fault("W&B away, refusing or stopping a sweep: the local engine, a clear line, or it goes on")
+
+
 def ordered(points):
     return sorted(points, key=lambda point: json.dumps(point, sort_keys=True))
 
@@ -133,6 +136,7 @@ def test_several_workers_share_a_count_exactly(server):
     }
 
 
+@AWAY
 @pytest.mark.parametrize("more", ["", TRACKED], ids=["heard of by the agent", "heard of by the logger too"])
 def test_the_server_stops_a_trial(server, toy, grid, tmp_path, more):
     """At a tick, cleaned up, as pruned, whoever hears of it first; the others are left alone."""
@@ -182,6 +186,7 @@ def lines_of(capfd):
     return capfd.readouterr().err.splitlines()
 
 
+@AWAY
 @pytest.mark.parametrize("how", ["offline", "closed", "500"])
 def test_off_line_the_local_engine_takes_over_and_says_so(server, monkeypatch, capfd, how):
     if how == "offline":
@@ -209,6 +214,7 @@ def test_what_w_and_b_can_not_do_is_said_before_anything_is_made(server, monkeyp
     assert not (tmp_path / "runs").exists()
 
 
+@AWAY
 def test_a_sweep_that_the_server_refuses(server):
     server.refuses = "invalid sweep config: no"
     with pytest.raises(SweepError, match=r"W&B refuses the sweep: .*invalid sweep config: no.*agent\.log") as caught:
@@ -217,6 +223,7 @@ def test_a_sweep_that_the_server_refuses(server):
     assert caught.value.result.status == "stopped"
 
 
+@AWAY
 def test_a_server_that_goes_away_stops_the_sweep_and_it_goes_on(server, monkeypatch, capfd):
     monkeypatch.setattr("ridgepole.sweeps.wandb.source.PATIENCE", 3.0)
 
@@ -236,6 +243,7 @@ def test_a_server_that_goes_away_stops_the_sweep_and_it_goes_on(server, monkeypa
     assert len(server.sweeps) == 1, "it is the same sweep there"
 
 
+@AWAY
 def test_a_sweep_that_others_have_ended(server):
     """Another machine's agents may have had the rest of it, or somebody has stopped it on its page."""
 
@@ -249,8 +257,9 @@ def test_a_sweep_that_others_have_ended(server):
     assert result.counts == {"finished": 2}
 
 
+@pytest.mark.fault("a sweep's driver and workers killed at random: complete, and each trial counted once")
 @pytest.mark.parametrize("more", ["", TRACKED], ids=["mirrored", "logged"])
-def test_a_killed_driver(server, toy, grid, tmp_path, more, ridgepole):
+def test_a_killed_driver(server, toy, grid, more, ridgepole, tally):
     """Nothing is lost, nothing is run twice, and the trial that was interrupted goes on as the same run at W&B."""
     grid["parameters"]["pause"] = {"value": 0.15}
     toy(grid, more=more)
@@ -264,6 +273,7 @@ def test_a_killed_driver(server, toy, grid, tmp_path, more, ridgepole):
     driver.wait()
     driver.stderr.close()
     done = ridgepole("sweep", "resume", timeout=100)
+    tally(6, kills=1)
     assert done.returncode == 0, done.stderr
     assert "going on with the sweep tester" in done.stderr
     result = load_sweep()

@@ -218,12 +218,12 @@ class AtWandB(Source):
         return self._mirrored[row.number]
 
     def _has_client(self, row: Row) -> bool:
-        """Whether there is a directory of the client for the trial's run, wherever a client would make it."""
+        """Whether a client that is on line has made its directory for the trial's run, wherever that would be."""
         run_id = row.environ.get("WANDB_RUN_ID", "")
         own = os.environ.get("WANDB_DIR")
         roots = [self._sweep.directory.root / run for run in row.runs]
         roots += [Path(own)] if own else [Path("logs"), Path()]
-        return any(path for root in roots for path in (root / "wandb").glob(f"*run-*-{run_id}"))
+        return any(path for root in roots for path in (root / "wandb").glob(f"run-*-{run_id}"))
 
     def _say_once(self, line: str) -> None:
         if line not in self._said:
