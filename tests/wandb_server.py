@@ -2,10 +2,21 @@
 
 import itertools
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def forget_account(monkeypatch, home):
+    """Takes away the account, the settings and the home of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
 
 
 class Server(ThreadingHTTPServer):

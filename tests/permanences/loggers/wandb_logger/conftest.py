@@ -1,7 +1,6 @@
 """What the tests of WandBLogger share: surroundings of their own, a reader of the client's files, a small server."""
 
 import json
-import os
 import struct
 import sys
 from collections import Counter
@@ -14,7 +13,7 @@ from ridgepole.permanence import current_run
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # for the modules there that are no tests
 
-from wandb_server import KEY, Server
+from wandb_server import KEY, Server, forget_account
 
 BLOCK = 32768  # of the file format, which is LevelDB's log behind a header of 7 bytes
 
@@ -22,13 +21,7 @@ BLOCK = 32768  # of the file format, which is LevelDB's log behind a header of 7
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
     """No account, no settings and no home of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
+    forget_account(monkeypatch, tmp_path / "home")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
