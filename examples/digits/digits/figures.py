@@ -24,9 +24,10 @@ def draw_learning_curves(metrics: pl.DataFrame) -> Figure:
     below.set(xlabel="step", ylabel="validation accuracy")
     steps, accuracy = _curve(metrics, "validation/accuracy")
     below.plot(steps, accuracy, color=ORANGE, marker="o", markersize=4)
-    below.annotate(f"{accuracy[-1]:.1%}", (steps[-1], accuracy[-1]), (0, -16), textcoords="offset points", ha="center")
+    below.annotate(f"{accuracy[-1]:.1%}", (steps[-1], accuracy[-1]), (8, 0), textcoords="offset points", va="center")
     below.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    below.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    below.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    below.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     for axes in (above, below):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ridgepole.errors import SweepError
@@ -241,6 +242,25 @@ def test_a_server_that_goes_away_stops_the_sweep_and_it_goes_on(server, monkeypa
     assert result.status == "finished"
     assert ordered(trial.params for trial in result.trials) == ordered(POINTS)
     assert len(server.sweeps) == 1, "it is the same sweep there"
+
+
+@AWAY
+def test_an_agent_that_is_killed_stops_the_sweep_and_it_goes_on(server):
+    def run_once(trial):
+        if trial.number == 1:
+            for child in psutil.Process().children():
+                if "sweeps.wandb.agent" in " ".join(child.cmdline()):
+                    child.kill()
+        return trial.params["lr"]
+
+    with pytest.raises(SweepError, match=r"W&B's agent has ended: its process has died; .*sweep resume") as caught:
+        run_sweep(run_once, GRID, progress=False)
+    assert caught.value.result.counts == {"finished": 2}
+    result = run_sweep(run_once, GRID, progress=False, resume="latest")
+    assert ordered(trial.params for trial in result.trials) == ordered(POINTS)
+    assert {run: [row["loss"] for row in rows] for run, rows in server.rows.items()} == {
+        f"run{trial.number:03d}": [trial.value] for trial in result.trials
+    }, "the trial whose agent died has been told by another process"
 
 
 @AWAY

@@ -54,6 +54,11 @@ class AgentProcess:
         self.order(order)
         start_thread(threading.Thread(target=self._listen, name="ridgepole-agent", daemon=True))
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be told something."""
+        return self._process.poll() is None
+
     def order(self, order: Mapping[str, Any]) -> None:
         """Says something to it; one that is gone hears nothing, and has said so."""
         stdin = self._process.stdin

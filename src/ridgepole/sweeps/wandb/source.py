@@ -49,6 +49,7 @@ class AtWandB(Source):
             "problem": self._problem,
             "failed": self._failed,
             "away": self._failed,
+            "over": self._over,
             "gone": self._gone,
         }
         self._agents: list[AgentProcess] = []
@@ -193,9 +194,13 @@ class AtWandB(Source):
         self._error = self._error or text
         self._say_once(f"W&B's agent has failed: {text}")
 
+    def _over(self, agent: AgentProcess, _: str) -> None:
+        self._agents.remove(agent)
+
     def _gone(self, agent: AgentProcess, _: str) -> None:
         if agent in self._agents:
             self._agents.remove(agent)
+            self._error = self._error or "its process has died"
         self._hunting.discard(agent)
         self._done(agent, "")
         agent.close()
@@ -205,7 +210,7 @@ class AtWandB(Source):
     def _agent_of(self, row: Row) -> AgentProcess:
         """The process that logs a trial: the agent that was given it, or one that goes on with its run."""
         for agent, served in self._serving.items():
-            if served is row:
+            if served is row and agent.alive:
                 return agent
         agent = AgentProcess(self._folder, self._news, {"run": row.environ})
         self._serving[agent] = row
