@@ -1,0 +1,129 @@
+"""The parameters of a sweep as axes that its trials stand on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ridgepole.config.secrets import looks_secret
+from ridgepole.sweeps.kinds import Choice, FloatRange, IntRange, Multiples, Quantile, Steps, WeightedChoice, canonical
+from ridgepole.sweeps.laws import LogNormal
+from ridgepole.sweeps.report.scale import Tick, around
+from ridgepole.sweeps.space import Space
+
+HIDDEN = "***"
+"""Stands for a value that is secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A parameter and where each trial stands on it.
+
+    Attributes:
+        name: The parameter's flat name.
+        kind: `choice` where its values have no distance, else whether differences or ratios count.
+        ticks: What is written beside it.
+        places: For each trial, from 0 to 1; None where the trial doesn't have the parameter.
+        values: For each trial, the number, or of a choice the position in `ticks`.
+        step: How far two neighbours of a choice are apart; 0 for numbers.
+    """
+
+    name: str
+    kind: Literal["linear", "log", "choice"]
+    ticks: tuple[Tick, ...]
+    places: tuple[float | None, ...]
+    values: tuple[float | None, ...]
+    step: float = 0.0
+
+    @property
+    def varies(self) -> bool:
+        """Whether the trials stand at more than one place."""
+        return len({place for place in self.places if place is not None}) > 1
+
+
+def make_axes(params: Sequence[Mapping[str, Any]], space: Space | None) -> tuple[list[Axis], dict[str, str]]:
+    """The axes of the parameters that are searched, and the constants as texts.
+
+    Args:
+        params: The parameters of each trial.
+        space: What is searched; None where that isn't known, and what varies is an axis.
+    """
+    names = dict.fromkeys([*(space.names if space else ()), *(name for each in params for name in each)])
+    axes: list[Axis] = []
+    constants: dict[str, str] = {}
+    for name in names:
+        column = [each.get(name, _MISSING) for each in params]
+        seen = {canonical(value): value for value in column if value is not _MISSING}
+        law = space.parameters.get(name) if space else None
+        if law is None and space is not None and name in space.constants:
+            constants[name] = shown(name, space.constants[name])
+        elif law is None and len(seen) < 2:
+            constants[name] = shown(name, next(iter(seen.values())))
+        else:
+            axes.append(_axis(name, column, law, list(seen.values())))
+    return axes, constants
+
+
+_MISSING = object()
+
+
+def shown(name: str, value: Any) -> str:
+    """A parameter's value as text; three stars where its name says that it is secret."""
+    if is_secret(name):
+        return HIDDEN
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a parameter's values are not to be shown, by its name."""
+    return looks_secret(name.rpartition(".")[2])
+
+
+def _axis(name: str, column: Sequence[Any], law: object, seen: list[Any]) -> Axis:
+    if isinstance(law, Choice | WeightedChoice):
+        return _choice(name, column, [*law.values, *seen])
+    if not all(_is_number(value) for value in seen) or is_secret(name):
+        return _choice(name, column, seen)
+    numbers = [float(value) for value in seen]
+    match law:
+        case FloatRange():
+            numbers += [law.low, law.high]
+        case IntRange():
+            numbers += [float(law.low), float(law.high)]
+        case Multiples():
+            numbers += [float(law.decode(law.first)), float(law.decode(law.last))]
+        case Steps():
+            numbers += [float(law.at(0)), float(law.at(law.size - 1))]
+    log = (isinstance(law, FloatRange) and law.log) or (isinstance(law, Quantile) and isinstance(law.law, LogNormal))
+    above = [number for number in numbers if number > 0]  # rounding may take a logarithmic one down to 0
+    scale = around(above if log else numbers, log=log, whole=all(isinstance(value, int) for value in seen))
+    values = tuple(None if value is _MISSING else float(value) for value in column)
+    places = tuple(None if value is None else scale.place(value) for value in values)
+    return Axis(name, "log" if scale.log else "linear", tuple(scale.ticks()), places, values)
+
+
+def _choice(name: str, column: Sequence[Any], values: Sequence[Any]) -> Axis:
+    distinct = list({canonical(value): value for value in values}.values())
+    if all(_is_number(value) for value in distinct):
+        distinct.sort()
+    labels = [shown(name, value) for value in distinct]
+    if len(set(labels)) < len(labels) and HIDDEN not in labels:  # such as "1" and 1
+        labels = [json.dumps(value, ensure_ascii=False) for value in distinct]
+    step = 1 / (len(distinct) - 1) if len(distinct) > 1 else 1.0
+    at = [index * step if len(distinct) > 1 else 0.5 for index in range(len(distinct))]
+    position = {canonical(value): index for index, value in enumerate(distinct)}
+    found = [None if value is _MISSING else position[canonical(value)] for value in column]
+    places = tuple(None if index is None else at[index] for index in found)
+    return Axis(name, "choice", tuple(zip(at, labels, strict=True)), places, tuple(found), step)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:  # an int beyond the largest float
+        return False
