@@ -183,8 +183,8 @@ def draw_slices(view: View) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     shown = view.axes[:_PANELS]
-    columns = min(4, max(1, math.ceil(math.sqrt(len(shown)))))
-    rows = max(1, math.ceil(len(shown) / columns))
+    rows = max(1, math.ceil(len(shown) / (3 if len(shown) == 4 else 4)))
+    columns = max(1, math.ceil(len(shown) / rows))
     size = (max(_SIZE[0], 2.5 * columns + 1), max(_SIZE[1] if rows == 1 else 0, 2.3 * rows + 0.6))
     title = f"{short(view.title, 60)}: {short(view.metric.name, 40)} over each parameter{_of(shown, view)}"
     figure = _page(title, size)
@@ -235,7 +235,7 @@ def _jittered(axis: Axis, row: int) -> float:
     """Where a trial is drawn: those that share a value of a choice lie side by side."""
     place = axis.places[row]
     assert place is not None
-    return place + ((row * _GOLDEN) % 1 - 0.5) * 0.5 * min(axis.step, 0.6)
+    return place + ((row * _GOLDEN) % 1 - 0.5) * 0.4 * min(axis.step, 0.6)
 
 
 # --- what they share

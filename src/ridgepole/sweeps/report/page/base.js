@@ -158,7 +158,11 @@ class Plot {
     this.box.addEventListener("pointermove", find);
     this.box.addEventListener("pointerdown", find);
     this.box.addEventListener("pointerleave", () => point(null));
-    new ResizeObserver(() => this.draw()).observe(this.frame);
+    let width = -1; // that of the last drawing: a new height is no reason to draw again
+    new ResizeObserver(() => {
+      if (this.frame.clientWidth !== width) requestAnimationFrame(() => this.draw());
+      width = this.frame.clientWidth;
+    }).observe(this.frame);
     plots.push(this);
   }
 

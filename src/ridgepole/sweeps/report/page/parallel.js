@@ -1,11 +1,13 @@
 // Parallel coordinates: an axis a parameter, the objective last, a line a trial. Dragging along an axis filters.
 
+const MARGIN = 150; // to the right of the objective's axis is room for its name
+
 const parallel = {
   wide: true,
   layout(width) {
     const gaps = axes.length - 1;
-    this.gap = gaps ? Math.max(96, (width - 100) / gaps) : 0;
-    this.width = gaps ? Math.max(width, 100 + gaps * this.gap) : width;
+    this.gap = gaps ? Math.max(96, (width - MARGIN) / gaps) : 0;
+    this.width = gaps ? Math.max(width, MARGIN + gaps * this.gap) : width;
     this.height = 360;
     Object.assign(this, { left: 20, upper: 48, lower: this.height - 22 });
     axes.forEach((_, index) => this.handles[index].place(this.x(index), this.upper, this.lower - this.upper));
@@ -51,7 +53,7 @@ const parallel = {
   },
   axis(context, axis, x, index) {
     line(context, x, this.upper, x, this.lower, ink.text);
-    const room = index === axes.length - 1 ? 76 : this.gap - 16;
+    const room = index === axes.length - 1 ? MARGIN - 30 : this.gap - 16;
     context.textBaseline = "bottom";
     const emphasised = index === axes.length - 1 || axis.name === state.axis;
     context.font = emphasised ? `bold ${FONT}` : FONT;

@@ -23,7 +23,7 @@ const slices = {
     if (place === null || height === null) return null;
     const { left, right, top, bottom } = this.bounds(index);
     const inset = axis.kind === "choice" ? Math.min(40, (right - left) / 4) : 10;
-    const aside = axis.kind === "choice" ? (((row * 0.618034) % 1) - 0.5) * axis.step * 0.5 : 0;
+    const aside = axis.kind === "choice" ? (((row * 0.618034) % 1) - 0.5) * axis.step * 0.4 : 0;
     const reach = right - left - 2 * inset;
     return [left + inset + place * reach + Math.max(-inset, Math.min(inset, aside * reach)), bottom - 8 - height * (bottom - top - 16)];
   },
