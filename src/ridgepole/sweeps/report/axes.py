@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 from ridgepole.config.secrets import looks_secret
@@ -13,6 +14,10 @@ from ridgepole.sweeps.kinds import Choice, FloatRange, IntRange, Multiples, Quan
 from ridgepole.sweeps.laws import LogNormal
 from ridgepole.sweeps.report.scale import Tick, around
 from ridgepole.sweeps.space import Space
+
+_GOLDEN = 0.618034
+_ASIDE, _MOST_ASIDE = 0.3, 0.06
+"""How wide the band of a value is, in distances of two values and on the whole axis."""
 
 HIDDEN = "***"
 """Stands for a value that is secret."""
@@ -38,10 +43,21 @@ class Axis:
     values: tuple[float | None, ...]
     step: float = 0.0
 
-    @property
-    def varies(self) -> bool:
-        """Whether the trials stand at more than one place."""
-        return len({place for place in self.places if place is not None}) > 1
+    def labels(self, length: int) -> list[str]:
+        """What is written beside the axis, in so many letters; what all labels have in common goes first."""
+        labels = [printable(label) for _, label in self.ticks]
+        if len(labels) > 1 and max(map(len, labels)) > length:
+            start = _shared(labels)
+            end = _shared([label[start:][::-1] for label in labels])
+            labels = [_without(label, start, end) for label in labels]
+        return [short(label, length) for label in labels]
+
+    def drawn(self, row: int, most: float = _MOST_ASIDE) -> float | None:
+        """Where a trial is drawn on it: trials that share a value of a choice lie in a band of that width at most."""
+        place = self.places[row]
+        if place is None or not self.step:
+            return place
+        return place + ((row * _GOLDEN) % 1 - 0.5) * min(self.step * _ASIDE, most)
 
 
 def make_axes(params: Sequence[Mapping[str, Any]], space: Space | None) -> tuple[list[Axis], dict[str, str]]:
@@ -80,6 +96,31 @@ def shown(name: str, value: Any) -> str:
 def is_secret(name: str) -> bool:
     """Whether a parameter's values are not to be shown, by its name."""
     return looks_secret(name.rpartition(".")[2])
+
+
+def printable(text: str) -> str:
+    """A text without line breaks and other letters that draw nothing."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def short(text: str, length: int) -> str:
+    """A text in so many letters, all of them printable, with its middle left out."""
+    text = printable(text)
+    if len(text) <= length:
+        return text
+    start = length // 2
+    return f"{text[:start]}…{text[len(text) - length + start + 1 :]}"
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """With how many letters all the texts begin."""
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
+
+
+def _without(label: str, start: int, end: int) -> str:
+    """A label without what it shares with others, where that is long."""
+    start, end = (start if start > 3 else 0), (end if end > 3 else 0)
+    return f"{'…' * (start > 0)}{label[start : len(label) - end]}{'…' * (end > 0)}"
 
 
 def _axis(name: str, column: Sequence[Any], law: object, seen: list[Any]) -> Axis:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ridgepole.sweeps.report.axes import Axis
+from ridgepole.sweeps.report.axes import Axis, short
 from ridgepole.sweeps.report.palette import LIGHT
 from ridgepole.sweeps.report.scale import Tick, written
 from ridgepole.sweeps.report.view import View
@@ -20,18 +20,10 @@ _SIZE = (7.0, 4.5)
 """Inches, as of the other figures."""
 _DPI = 150
 _QUIET, _RULE = "#62626b", "#dcdce2"
+_BAND = 0.3
+"""How wide the band of a choice's value is in a panel, where there is more room than beside an axis."""
 _PANELS, _BARS = 24, 20
 """So many parameters a picture shows at most; the page shows all."""
-_GOLDEN = 0.618034
-
-
-def short(text: str, length: int) -> str:
-    """A text of so many letters at most, all of them printable, with its middle left out."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    if len(text) <= length:
-        return text
-    start = length // 2
-    return f"{text[:start]}…{text[len(text) - length + start + 1 :]}"
 
 
 def draw_history(view: View) -> Figure:
@@ -43,41 +35,35 @@ def draw_history(view: View) -> Figure:
         return _told(figure, "No trial has begun yet.")
     axes = figure.add_subplot()
     numbers = [trial.number for trial in view.trials]
-    places = [view.place(value) for value in view.values]
-    done = [trial.status == "finished" for trial in view.trials]
     size = 28 if len(numbers) <= 200 else 10
-    beyond = [view.is_beyond(value) for value in view.values]
-    for finished, label in ((True, "finished"), (False, "pruned: the best until then")):
-        marked = [row for row, place in enumerate(places) if place is not None and done[row] is finished]
-        look: dict[str, Any] = {"facecolors": LIGHT["point"] if finished else "none"}
-        look |= {"edgecolors": LIGHT["point"] if finished else _QUIET, "s": size, "linewidths": 1.2, "clip_on": False}
-        inside = [row for row in marked if not beyond[row]]
-        if inside:
-            axes.scatter([numbers[row] for row in inside], [places[row] for row in inside], label=label, **look)  # type: ignore[arg-type]
-        _draw_beyond(axes, numbers, places, [row for row in marked if beyond[row]], look)
+    for (finished, marker), rows in _marks(view).items():
+        label = "finished" if finished else "stopped early: the best until then"
+        axes.scatter(
+            [numbers[row] for row in rows],
+            [view.scale.place(view.values[row] or 0.0) for row in rows],
+            marker=marker,
+            facecolors=LIGHT["point"] if finished else "none",
+            edgecolors=LIGHT["point"] if finished else _QUIET,
+            label=label if marker == "o" else None,
+            s=size,
+            linewidths=1.2,
+            clip_on=False,
+            zorder=2,
+        )
     _draw_best(axes, view, numbers)
     _draw_failed(axes, view)
     _draw_target(axes, view)
-    out = sum(beyond)
+    out = sum(view.is_beyond(value) for value in view.values)
     if out:
         axes.scatter([], [], marker="^", color=_QUIET, s=size, label=f"further out: {out}")
     _objective_axis(axes, view)
+    axes.set_ylabel(short(view.metric.name, 40))
     axes.set_xlabel("trial")
     room = max(0.5, (numbers[-1] - numbers[0]) * 0.02)
     axes.set_xlim(numbers[0] - room, numbers[-1] + room)
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     return figure
-
-
-def _draw_beyond(
-    axes: Axes, numbers: Sequence[int], places: Sequence[float | None], rows: Sequence[int], look: dict[str, Any]
-) -> None:
-    """Trials beyond the axis, as triangles that point there."""
-    for marker, end in (("v", 0.0), ("^", 1.0)):
-        at = [numbers[row] for row in rows if places[row] == end]
-        if at:
-            axes.scatter(at, [end] * len(at), marker=marker, **look)
 
 
 def _draw_best(axes: Axes, view: View, numbers: Sequence[int]) -> None:
@@ -123,7 +109,7 @@ def draw_parallel(view: View) -> Figure:
     colours = _ramp()
     lines, looks = [], []
     for row in order:
-        places = [axis.places[row] for axis in shown] + [view.place(view.values[row])]
+        places = [axis.drawn(row) for axis in shown] + [view.place(view.values[row])]
         points = [(column, place) for column, place in enumerate(places) if place is not None]
         good = goodness[row]
         if len(points) > 1:
@@ -132,8 +118,8 @@ def draw_parallel(view: View) -> Figure:
     strength = 0.75 if len(lines) <= 50 else 0.5 if len(lines) <= 300 else 0.25
     axes.add_collection(LineCollection(lines, colors=looks, linewidths=1.3, alpha=strength))
     for column, axis in enumerate(shown):
-        _vertical(axes, column, axis.name, axis.ticks, bold=False)
-    _vertical(axes, len(shown), view.metric.name, view.scale.ticks(), bold=True)
+        _vertical(axes, column, axis.name, _labelled(axis, 14), bold=False)
+    _vertical(axes, len(shown), view.metric.name, view.ticks, bold=True)
     for step in range(64):  # the objective's own axis is the legend of the colours
         good = step / 63 if view.metric.goal == "maximize" else 1 - step / 63
         ends = [step / 64, (step + 1) / 64]
@@ -151,7 +137,7 @@ def _vertical(axes: Axes, column: int, name: str, ticks: Sequence[Tick], *, bold
     box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
     for place, label in _spaced(ticks, 1 / 22):
         axes.plot([column, column + 0.04], [place] * 2, color=_QUIET, linewidth=1, zorder=2.5)
-        axes.text(column + 0.07, place, short(label, 14), va="center", fontsize=7.5, bbox=box, zorder=3)
+        axes.text(column + 0.07, place, label, va="center", fontsize=7.5, bbox=box, zorder=3)
 
 
 def draw_importances(view: View) -> Figure:
@@ -186,56 +172,49 @@ def draw_slices(view: View) -> Figure:
     rows = max(1, math.ceil(len(shown) / (3 if len(shown) == 4 else 4)))
     columns = max(1, math.ceil(len(shown) / rows))
     size = (max(_SIZE[0], 2.5 * columns + 1), max(_SIZE[1] if rows == 1 else 0, 2.3 * rows + 0.6))
-    title = f"{short(view.title, 60)}: {short(view.metric.name, 40)} over each parameter{_of(shown, view)}"
-    figure = _page(title, size)
-    told = [row for row, value in enumerate(view.values) if value is not None]
+    figure = _page(f"{short(view.title, 60)}: each parameter{_of(shown, view)}", size)
+    told = sum(value is not None for value in view.values)
     if not shown or not told:
         why = "No trial has a value." if shown else "No parameter varies: there is nothing to compare."
         return _told(figure, why)
-    last = max(1, view.trials[-1].number)
-    colours, norm = _ramp(), Normalize(0, last)
+    colours, norm = _ramp(), Normalize(0, max(1, view.trials[-1].number))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    figure.supylabel(short(view.metric.name, 40), fontsize="medium")
     for index, panel in enumerate(panels.flat):
         if index >= len(shown):
             panel.set_visible(False)
             continue
         axis = shown[index]
-        points = [row for row in told if axis.places[row] is not None]
-        panel.scatter(
-            [_jittered(axis, row) for row in points],
-            [view.place(view.values[row]) for row in points],
-            c=[view.trials[row].number for row in points],
-            cmap=colours,
-            norm=norm,
-            s=14 if len(told) <= 300 else 5,
-            linewidths=0,
-        )
-        _slice_axes(panel, axis, bottom=view, first=index % columns == 0)
+        for (finished, marker), marked in _marks(view).items():
+            points = [row for row in marked if axis.places[row] is not None]
+            shades = [colours(norm(view.trials[row].number)) for row in points]
+            panel.scatter(
+                [axis.drawn(row, _BAND) or 0.0 for row in points],
+                [view.scale.place(view.values[row] or 0.0) for row in points],
+                edgecolors=shades,
+                facecolors=shades if finished else "none",
+                marker=marker,
+                s=14 if told <= 300 else 5,
+                linewidths=0.8,
+            )
+        _slice_axes(panel, axis, view)
     whole = MaxNLocator("auto", integer=True)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=panels, label="trial", aspect=40, shrink=0.9, ticks=whole)
     bar.outline.set_visible(False)
     return figure
 
 
-def _slice_axes(panel: Axes, axis: Axis, *, bottom: View, first: bool) -> None:
+def _slice_axes(panel: Axes, axis: Axis, view: View) -> None:
     panel.set_title(short(axis.name, 28), fontsize=9)
-    ticks = _spaced(axis.ticks, 0.19)
+    ticks = _spaced(_labelled(axis, 14), 0.19)
     rotated = any(len(label) > 6 for _, label in ticks) and len(ticks) > 2
-    length = 12 if rotated else max(6, 24 // max(1, len(ticks)))
-    panel.set_xticks([place for place, _ in ticks], [short(label, length) for _, label in ticks], fontsize=8)
+    panel.set_xticks([place for place, _ in ticks], [label for _, label in ticks], fontsize=8)
     if rotated:
         for label in panel.get_xticklabels():
             label.set(rotation=25, ha="right", rotation_mode="anchor")
     room = 0.05 if axis.kind != "choice" else 0.35 * axis.step if axis.step < 1 else 0.5
     panel.set_xlim(-room, 1 + room)
-    _objective_axis(panel, bottom, labelled=first, low=-0.05)
-
-
-def _jittered(axis: Axis, row: int) -> float:
-    """Where a trial is drawn: those that share a value of a choice lie side by side."""
-    place = axis.places[row]
-    assert place is not None
-    return place + ((row * _GOLDEN) % 1 - 0.5) * 0.4 * min(axis.step, 0.6)
+    _objective_axis(panel, view, low=-0.05)
 
 
 # --- what they share
@@ -245,7 +224,7 @@ def _page(title: str, size: tuple[float, float] = _SIZE) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    figure.suptitle(title, fontsize="medium", x=0.02, ha="left")
+    figure.suptitle(short(title, int(10 * size[0])), fontsize="medium", x=0.02, ha="left")
     return figure
 
 
@@ -259,13 +238,24 @@ def _of(shown: Sequence[Axis], view: View) -> str:
     return f" ({len(shown)} of {len(view.axes)})" if len(shown) < len(view.axes) else ""
 
 
-def _objective_axis(axes: Axes, view: View, *, labelled: bool = True, low: float = -0.12) -> None:
-    ticks = view.scale.ticks()
-    axes.set_yticks([place for place, _ in ticks], [label for _, label in ticks])
+def _objective_axis(axes: Axes, view: View, *, low: float = -0.12) -> None:
+    axes.set_yticks([place for place, _ in view.ticks], [label for _, label in view.ticks])
     axes.set_ylim(low, 1.06)
     axes.grid(axis="y", color=_RULE, linewidth=0.8)
-    if labelled:
-        axes.set_ylabel(short(view.metric.name, 40))
+
+
+def _labelled(axis: Axis, length: int) -> list[Tick]:
+    return [(place, label) for (place, _), label in zip(axis.ticks, axis.labels(length), strict=True)]
+
+
+def _marks(view: View) -> dict[tuple[bool, str], list[int]]:
+    """The trials that have a value by whether they finished, and by the mark that says whether they are on the axis."""
+    found: dict[tuple[bool, str], list[int]] = {}
+    for row, (trial, value) in enumerate(zip(view.trials, view.values, strict=True)):
+        if value is not None:
+            marker = "o" if not view.is_beyond(value) else "v" if value < view.scale.low else "^"
+            found.setdefault((trial.status == "finished", marker), []).append(row)
+    return dict(sorted(found.items(), key=lambda item: -item[0][0]))
 
 
 def _goodness(view: View, value: float | None) -> float | None:

@@ -21,6 +21,7 @@ from ridgepole.sweeps.report.view import View
 
 _SCRIPTS = ("base.js", "history.js", "parallel.js", "slices.js", "bars.js", "table.js", "main.js")
 _DIGITS = 4  # of a place from 0 to 1: finer than any screen
+_LABEL = 20
 _SKELETON = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -88,7 +89,7 @@ def page_data(view: View) -> dict[str, Any]:
             "low": scale.low,
             "high": scale.high,
             "log": scale.log,
-            "ticks": _ticks(scale.ticks()),
+            "ticks": _ticks(view.ticks),
             "target": _target(view),
         },
         "axes": [_axis(axis) for axis in view.axes],
@@ -121,7 +122,9 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "kind": axis.kind,
         "step": axis.step,
         "ticks": _ticks(axis.ticks),
+        "labels": axis.labels(_LABEL),
         "places": _rounded(axis.places),
+        "drawn": _rounded([axis.drawn(row) for row in range(len(axis.places))]) if axis.step else None,
         "values": values,
     }
 

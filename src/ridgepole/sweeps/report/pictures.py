@@ -49,8 +49,9 @@ def _look() -> Iterator[None]:
     }
     with warnings.catch_warnings(), mpl.rc_context():
         warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
+        fonts = {key: mpl.rcParams[key] for key in ("font.family", "font.sans-serif")}  # which may have more letters
         mpl.rcdefaults()
-        mpl.rcParams.update(look)
+        mpl.rcParams.update(look | fonts)
         yield
 
 

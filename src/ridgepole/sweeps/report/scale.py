@@ -60,7 +60,7 @@ class Scale:
         if not 0 < rough < math.inf:
             return []
         size = 10.0 ** math.floor(math.log10(rough))
-        step = next(size * factor for factor in (1, 2, 5, 10, 20) if size * factor >= rough * 0.999)
+        step = size * next(factor for factor, end in ((1, 1.5), (2, 3.5), (5, 7.5), (10, 10)) if rough <= size * end)
         step = max(step, 1.0) if self.whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)] if last - first <= 4 * count else []

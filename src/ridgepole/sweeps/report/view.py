@@ -10,7 +10,7 @@ from ridgepole.errors import RidgepoleError
 from ridgepole.sweeps.objective import Metric
 from ridgepole.sweeps.report.axes import HIDDEN, Axis, is_secret, make_axes
 from ridgepole.sweeps.report.importances import Importances, importances
-from ridgepole.sweeps.report.scale import Scale, objective_scale
+from ridgepole.sweeps.report.scale import Scale, Tick, objective_scale
 from ridgepole.sweeps.result import SweepResult, TrialResult
 from ridgepole.sweeps.space import Space
 from ridgepole.sweeps.spec import read_sweep
@@ -53,6 +53,11 @@ class View:
         """The trials, by number."""
         return self.result.trials
 
+    @property
+    def ticks(self) -> list[Tick]:
+        """What is written beside the axis of the objective; nothing where no trial has one."""
+        return self.scale.ticks() if any(value is not None for value in self.values) else []
+
     def place(self, value: float | None) -> float | None:
         """Where an objective stands on its axis, from 0 to 1."""
         return None if value is None else self.scale.place(value)
@@ -65,7 +70,7 @@ class View:
 def make_view(result: SweepResult) -> View:
     """Works out what is shown of a sweep."""
     metric = result.metric or Metric("objective")
-    values = tuple(_finite(trial.value) for trial in result.trials)
+    values = tuple(None if trial.status == "failed" else _finite(trial.value) for trial in result.trials)
     axes, constants = make_axes([trial.params for trial in result.trials], _space(result))
     finished = [
         value if trial.status == "finished" else None for trial, value in zip(result.trials, values, strict=True)

@@ -14,10 +14,12 @@ const objective = {
   kind: data.scale.log ? "log" : "linear",
   step: 0,
   ticks: data.scale.ticks,
+  labels: data.scale.ticks.map(([, label]) => label),
   places: trials.place,
   values: trials.value,
 };
 const axes = [...data.axes, objective];
+for (const axis of axes) axis.drawn ??= axis.places; // trials that share a value of a choice are drawn side by side
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -222,9 +224,10 @@ function text(context, words, x, y, width, align = "left", colour = ink.quiet) {
   context.fillText(cut(context, words, width), x, y);
 }
 
-// Which of some ticks are written, so that they don't touch.
-function spaced(ticks, length, gap) {
+// Which ticks of an axis are written, so that they don't touch.
+function spaced(axis, length, gap) {
   let last = -Infinity;
+  const ticks = axis.ticks.map(([place], index) => [place, axis.labels[index]]);
   return ticks.filter(([place]) => {
     if (place * length - last < gap) return false;
     last = place * length;

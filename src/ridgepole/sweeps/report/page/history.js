@@ -92,7 +92,7 @@ function historySection() {
   const has = (status) => trials.status.includes(status);
   const keys = [key("disc", `finished`), key("steps", "best so far")];
   if (trials.status.some((each, row) => each !== "finished" && trials.place[row] !== null))
-    keys.push(key("ring", "pruned: the best until then"));
+    keys.push(key("ring", "stopped early: the best until then"));
   if (has("failed")) keys.push(key("cross", "failed"));
   if (data.metric.target !== null) {
     const where = data.scale.target === null ? ", outside of this picture" : "";

@@ -44,7 +44,7 @@ const parallel = {
   trace(context, row) {
     let drawing = false;
     axes.forEach((axis, index) => {
-      const place = axis.places[row];
+      const place = axis.drawn[row];
       if (place === null) drawing = false;
       else if (drawing) context.lineTo(this.x(index), this.y(place));
       else context.moveTo(this.x(index), this.y(place));
@@ -61,7 +61,7 @@ const parallel = {
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.lineJoin = "round";
-    for (const [place, label] of spaced(axis.ticks, this.lower - this.upper, 14)) {
+    for (const [place, label] of spaced(axis, this.lower - this.upper, 14)) {
       line(context, x, this.y(place), x + 4, this.y(place), ink.text);
       const words = cut(context, label, room - 6);
       context.textAlign = "left";
@@ -82,7 +82,7 @@ const parallel = {
     let found = null;
     let least = 8;
     for (let row = 0; row < count; row++) {
-      const [from, to] = [axes[index].places[row], axes[index + 1].places[row]];
+      const [from, to] = [axes[index].drawn[row], axes[index + 1].drawn[row]];
       if (!state.passes[row] || from === null || to === null) continue;
       const distance = Math.abs(this.y(from + (to - from) * share) - y);
       if (distance < least) [found, least] = [row, distance];

@@ -23,7 +23,7 @@ const slices = {
     if (place === null || height === null) return null;
     const { left, right, top, bottom } = this.bounds(index);
     const inset = axis.kind === "choice" ? Math.min(40, (right - left) / 4) : 10;
-    const aside = axis.kind === "choice" ? (((row * 0.618034) % 1) - 0.5) * axis.step * 0.4 : 0;
+    const aside = (axis.drawn[row] - place) * Math.max(1, 5 * axis.step); // more room than beside an axis
     const reach = right - left - 2 * inset;
     return [left + inset + place * reach + Math.max(-inset, Math.min(inset, aside * reach)), bottom - 8 - height * (bottom - top - 16)];
   },
@@ -42,7 +42,7 @@ const slices = {
   frame(context, axis, index) {
     const { left, right, top, bottom } = this.bounds(index);
     context.textBaseline = "middle";
-    for (const [place, label] of spaced(data.scale.ticks, bottom - top - 16, 14)) {
+    for (const [place, label] of spaced(objective, bottom - top - 16, 14)) {
       const y = bottom - 8 - place * (bottom - top - 16);
       line(context, left, y, right, y, ink.rule);
       if (index % this.columns === 0) text(context, label, left - 8, y, this.left - 10, "right");
@@ -55,7 +55,7 @@ const slices = {
     context.textBaseline = "top";
     const inset = axis.kind === "choice" ? Math.min(40, (right - left) / 4) : 10;
     const length = right - left - 2 * inset;
-    const written = spaced(axis.ticks, length, axis.kind === "choice" ? 44 : 40);
+    const written = spaced(axis, length, axis.kind === "choice" ? 44 : 40);
     const room = written.length > 1 ? Math.max(36, (written[1][0] - written[0][0]) * length - 6) : right - left;
     for (const [place, label] of written)
       text(context, label, left + inset + place * length, bottom + 6, Math.min(room, 2 * inset + 40), "center");
