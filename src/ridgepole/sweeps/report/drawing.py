@@ -187,7 +187,7 @@ def draw_slices(view: View) -> Figure:
         axis = shown[index]
         for (finished, marker), marked in _marks(view).items():
             points = [row for row in marked if axis.places[row] is not None]
-            shades = [colours(norm(view.trials[row].number)) for row in points]
+            shades = colours(norm([view.trials[row].number for row in points]))
             panel.scatter(
                 [axis.drawn(row, _BAND) or 0.0 for row in points],
                 [view.scale.place(view.values[row] or 0.0) for row in points],

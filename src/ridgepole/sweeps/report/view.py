@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,8 @@ class View:
         axes: Those of the parameters that are searched.
         constants: The other parameters, as texts.
         importances: How much each parameter matters.
-        command: What reproduces the best trial; empty where there is none, or no file to run.
+        command: What reproduces the best trial: a command, or the parameters as JSON where the sweep runs a function;
+            empty where no trial is the best.
     """
 
     result: SweepResult
@@ -108,4 +110,4 @@ def _command(result: SweepResult) -> str:
     if best is None:
         return ""
     params = {name: HIDDEN if is_secret(name) else value for name, value in best.params.items()}
-    return result.command(replace(best, params=params))
+    return result.command(replace(best, params=params)) or json.dumps(params, ensure_ascii=False)

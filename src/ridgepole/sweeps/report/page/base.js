@@ -5,6 +5,7 @@ const trials = data.trials;
 const count = trials.number.length;
 const maximises = data.metric.goal === "maximize";
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+const CONSTANT = "No parameter varies: there is nothing to compare.";
 const plots = [];
 const listeners = []; // called when the filters have changed
 const filters = new Map(); // number of an axis -> [low, high], as places; the objective comes after the parameters
@@ -33,7 +34,7 @@ function element(tag, attributes = {}, ...children) {
 
 function section(title, note, ...children) {
   const made = element("section", {}, element("h2", {}, title));
-  if (note) made.append(element("p", { class: "note" }, ...note));
+  if (note) made.append(element("div", { class: "note" }, ...note));
   made.append(...children);
   return made;
 }
@@ -67,7 +68,7 @@ function refilter() {
     state.passes[row] = passes;
     state.passing += passes;
   }
-  for (const listener of listeners) listener();
+  filtered = true;
   redraw();
 }
 
@@ -192,10 +193,16 @@ class Plot {
 }
 
 let asked = 0;
+let filtered = false;
 
+// Draws everything again, once a frame however often it is asked for.
 function redraw() {
   cancelAnimationFrame(asked);
-  asked = requestAnimationFrame(() => plots.forEach((plot) => plot.draw()));
+  asked = requestAnimationFrame(() => {
+    if (filtered) listeners.forEach((listener) => listener());
+    filtered = false;
+    plots.forEach((plot) => plot.draw());
+  });
 }
 
 function cut(context, text, width) {

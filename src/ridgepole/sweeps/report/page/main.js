@@ -26,7 +26,8 @@ function reproduction() {
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
   const box = element("div", { class: "command" }, element("pre", { tabindex: "0" }, code), button);
-  return section("The best trial again", null, box);
+  const isCommand = data.command.startsWith("ridgepole ");
+  return section("The best trial again", isCommand ? null : ["Its parameters:"], box);
 }
 
 async function copy(words, shown) {

@@ -6,8 +6,8 @@ const parallel = {
   wide: true,
   layout(width) {
     const gaps = axes.length - 1;
-    this.gap = gaps ? Math.max(96, (width - MARGIN) / gaps) : 0;
-    this.width = gaps ? Math.max(width, MARGIN + gaps * this.gap) : width;
+    this.gap = Math.max(96, (width - MARGIN) / gaps);
+    this.width = Math.max(width, MARGIN + gaps * this.gap);
     this.height = 360;
     Object.assign(this, { left: 20, upper: 48, lower: this.height - 22 });
     axes.forEach((_, index) => this.handles[index].place(this.x(index), this.upper, this.lower - this.upper));
@@ -53,17 +53,17 @@ const parallel = {
   },
   axis(context, axis, x, index) {
     line(context, x, this.upper, x, this.lower, ink.text);
-    const room = index === axes.length - 1 ? MARGIN - 30 : this.gap - 16;
+    const room = index === axes.length - 1 ? MARGIN - 30 : this.gap - 22;
     context.textBaseline = "bottom";
     const emphasised = index === axes.length - 1 || axis.name === state.axis;
     context.font = emphasised ? `bold ${FONT}` : FONT;
-    text(context, axis.name, index ? x - 10 : x, this.upper - 16, room + 8, "left", ink.text);
+    text(context, axis.name, index ? x - 10 : x, this.upper - 16, room + (index ? 8 : 0), "left", ink.text);
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.lineJoin = "round";
     for (const [place, label] of spaced(axis, this.lower - this.upper, 14)) {
       line(context, x, this.y(place), x + 4, this.y(place), ink.text);
-      const words = cut(context, label, room - 6);
+      const words = cut(context, label, room);
       context.textAlign = "left";
       context.strokeStyle = ink.page;
       context.lineWidth = 4;
@@ -76,7 +76,6 @@ const parallel = {
     context.font = FONT;
   },
   pick(x, y) {
-    if (!this.gap) return null;
     const index = Math.max(0, Math.min(axes.length - 2, Math.floor((x - this.left) / this.gap)));
     const share = (x - this.x(index)) / this.gap;
     let found = null;
@@ -196,12 +195,12 @@ class Handle {
 }
 
 function parallelSection() {
+  if (axes.length === 1) return section("Parallel coordinates", [CONSTANT]);
   const plot = new Plot(`Parallel coordinates of ${plural(count, "trial")} over ${plural(axes.length - 1, "parameter")}`, parallel);
   parallel.handles = axes.map((_, index) => new Handle(index));
   plot.box.append(...parallel.handles.map((handle) => handle.strip));
   listeners.push(() => parallel.handles.forEach((handle) => handle.show()));
   const note = [ramp("bad", "good"), " Drag along an axis to filter all views; click it to stop."];
-  if (axes.length === 1) note.splice(0, 2, "All parameters are constants: there is nothing to compare.");
   return section("Parallel coordinates", note, plot.frame);
 }
 

@@ -75,7 +75,7 @@ const slices = {
 };
 
 function slicesSection() {
-  if (!data.axes.length) return section("Slices", ["All parameters are constants: there is nothing to compare."]);
+  if (!data.axes.length) return section(`${objective.name} over each parameter`, [CONSTANT]);
   const plot = new Plot(`${objective.name} over each of ${plural(data.axes.length, "parameter")}`, slices);
   return section(`${objective.name} over each parameter`, [ramp("first trial", "last")], plot.frame);
 }
