@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -87,9 +88,10 @@ def around(values: Sequence[float], *, log: bool = False, whole: bool = False) -
     log = log and low > 0
     if low == high:
         room = abs(low) / 2 if low else 0.5
-        low, high = (low / 2, min(high * 2, 1e308)) if log else (low - room, high + room)
-        if not low < high:  # as small or as large as numbers get
-            low, high = -1.0, 1.0
+        low, high = (low / 2, high * 2) if log else (low - room, high + room)
+        low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
+        if not low < high or (log and low <= 0):  # as small or as large as numbers get
+            low, high, log = low - 1.0, high + 1.0, False
     return Scale(float(low), float(high), log, whole)
 
 
