@@ -33,7 +33,7 @@ def sweep(run_once, parameters: dict, tmp_path: Path, count: int = 8, **more) ->
     return run_sweep(run_once, config(parameters, count, **more), root=tmp_path / "runs", progress=False)
 
 
-def made(values: list, goal: str = "minimize", target: float | None = None, **params) -> SweepResult:
+def made(values: list, goal: str = "minimize", target: float | None = None, /, **params) -> SweepResult:
     """A result with these objectives, not run by anybody; `None` is a failed trial."""
     trials = [
         TrialResult(number, "failed" if value is None else "finished", value, {k: v[number] for k, v in params.items()})
@@ -317,7 +317,7 @@ def test_pictures_are_drawn(name, tmp_path):
 
 def test_the_history_shows_as_many_marks_as_there_are_trials(tmp_path):
     """Its dots, crosses and line are there in their colours."""
-    made([3.0, None, 1.0, 2.0], target=0.5, x=[1, 2, 3, 4]).report(tmp_path, pictures=True)
+    made([3.0, None, 1.0, 2.0], "minimize", 0.5, x=[1, 2, 3, 4]).report(tmp_path, pictures=True)
     with Image.open(tmp_path / "history.png") as image:
         seen = {colour for count, colour in image.convert("RGB").getcolors(1 << 22) if count > 20}
     wanted = {"finished": (0, 114, 178), "best": (213, 94, 0), "failed": (204, 121, 167), "target": (0, 158, 115)}

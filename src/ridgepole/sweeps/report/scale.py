@@ -42,7 +42,7 @@ class Scale:
         if value >= self.high:
             return 1.0
         if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         # Halved, so that the length of an axis of huge numbers does not overflow.
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
 

@@ -60,7 +60,7 @@ const table = {
     this.more.textContent = `Show ${Math.min(PAGE, left)} more of ${left.toLocaleString("en")}`;
     const by = [...filters.keys()].map((index) => axes[index].name).join(", ");
     const all = plural(count, "trial");
-    this.told.replaceChildren(filters.size ? `${rows.length.toLocaleString("en")} of ${all}, filtered by ${by} ` : `${all} `);
+    this.told.replaceChildren(filters.size ? `${rows.length.toLocaleString("en")} of ${all}, filtered by ${by}` : all);
     if (filters.size) this.told.append(element("button", { type: "button", onclick: clearFilters }, "Clear filters"));
   },
 
