@@ -84,13 +84,16 @@ def _conduct(begin: Callable[[], SweepResult], arguments: argparse.Namespace, ro
         code = exit_code(error)
         result = load_sweep(name, root)
     took = time.monotonic() - started
-    page = _page(result) if arguments.report and code in (0, 1) else None  # after a signal every second counts
+    wanted = arguments.report and code in (0, 1)  # after a signal every second counts
     if arguments.json:
+        if wanted:
+            _page(result)
         say_json(result.as_dict())
-    else:
-        _close(result, took, root, failed=code != 0)
-        if page is not None:
-            (complain if code else say)(f"report: {near(page)}")
+        return code
+    _close(result, took, root, failed=code != 0)
+    page = _page(result) if wanted else None
+    if page is not None:
+        (complain if code else say)(f"report: {near(page)}")
     return code
 
 
