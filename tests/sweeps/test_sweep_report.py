@@ -171,7 +171,9 @@ def test_a_target_is_marked_where_it_is_on_the_axis(tmp_path):
 
 
 def test_secrets_are_not_shown(tmp_path):
-    result = sweep(lambda trial: 1.0, {"api_key": {"values": ["hunter2-a", "hunter2-b"]}, "x": {"value": 1}}, tmp_path)
+    inside = {"values": [[{"password": "hunter2-c"}], [{"password": "hunter2-d"}]]}
+    parameters = {"api_key": {"values": ["hunter2-a", "hunter2-b"]}, "x": {"value": 1}, "y": inside}
+    result = sweep(lambda trial: 1.0, parameters, tmp_path)
     assert "hunter2" not in page_of(result, tmp_path)
     assert data_of(result, tmp_path)["axes"][0]["ticks"][0][1] == "***"
 

@@ -87,10 +87,18 @@ _MISSING = object()
 
 
 def shown(name: str, value: Any) -> str:
-    """A parameter's value as text; three stars where its name says that it is secret."""
+    """A parameter's value as text, without what is secret in it."""
+    value = masked(name, value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def masked(name: str, value: Any) -> Any:
+    """A parameter's value, with three stars in the place of what is secret by its name, also inside a table."""
     if is_secret(name):
         return HIDDEN
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return {key: masked(str(key), item) for key, item in value.items()}
+    return [masked(name, item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def is_secret(name: str) -> bool:
@@ -151,8 +159,8 @@ def _choice(name: str, column: Sequence[Any], values: Sequence[Any]) -> Axis:
     if all(_is_number(value) for value in distinct):
         distinct.sort()
     labels = [shown(name, value) for value in distinct]
-    if len(set(labels)) < len(labels) and HIDDEN not in labels:  # such as "1" and 1
-        labels = [json.dumps(value, ensure_ascii=False) for value in distinct]
+    if len(set(labels)) < len(labels) and not is_secret(name):  # such as "1" and 1
+        labels = [json.dumps(masked(name, value), ensure_ascii=False) for value in distinct]
     step = 1 / (len(distinct) - 1) if len(distinct) > 1 else 1.0
     at = [index * step if len(distinct) > 1 else 0.5 for index in range(len(distinct))]
     position = {canonical(value): index for index, value in enumerate(distinct)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ridgepole.errors import RidgepoleError
 from ridgepole.sweeps.objective import Metric
-from ridgepole.sweeps.report.axes import HIDDEN, Axis, is_secret, make_axes
+from ridgepole.sweeps.report.axes import Axis, make_axes, masked
 from ridgepole.sweeps.report.importances import Importances, importances
 from ridgepole.sweeps.report.scale import Scale, Tick, objective_scale
 from ridgepole.sweeps.result import SweepResult, TrialResult
@@ -109,5 +109,5 @@ def _command(result: SweepResult) -> str:
     best = result.best
     if best is None:
         return ""
-    params = {name: HIDDEN if is_secret(name) else value for name, value in best.params.items()}
+    params = {name: masked(name, value) for name, value in best.params.items()}
     return result.command(replace(best, params=params)) or json.dumps(params, ensure_ascii=False)
