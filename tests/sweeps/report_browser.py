@@ -85,6 +85,7 @@ class Tab:
             self.call(f"{domain}.enable")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
         self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=self.address)
@@ -123,6 +124,12 @@ class Tab:
             self.mouse("mouseMoved", x, y0 + (y1 - y0) * step / 4)
         self.mouse("mouseReleased", x, y1)
         self._held = False
+        self.settle()
+
+    def tap(self, x: float, y: float):
+        """A finger, down and up."""
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         self.settle()
 
     def press(self, key: str, code: int, shift: bool = False):

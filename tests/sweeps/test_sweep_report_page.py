@@ -211,6 +211,18 @@ def test_pointing_at_a_trial_tells_all_about_it(show):
     assert [pixels(tab, index) for index in (1, 3, 5)] == [0, 0, 0]
 
 
+def test_a_tap_tells_about_a_trial_until_the_next(show):
+    tab = show(made(), width=390, touch=True)
+    x, y, width, height = tab.box(".plot")
+    tab.tap(x + width - 26, y + height - 54)
+    assert "trial 19" in tab.texts(".hint")[0]
+    left, right = tab.js("(b => [b.left, b.right])(document.querySelector('.hint').getBoundingClientRect())")
+    assert 0 <= left < right <= 390
+    x, y, *_ = tab.box("h1")
+    tab.tap(x + 5, y + 5)
+    assert tab.js("document.querySelector('.hint').hidden") is True
+
+
 def test_a_line_is_found_between_its_axes(show):
     tab = show(made(2))
     spot = tab.js(

@@ -160,7 +160,9 @@ class Plot {
     };
     this.box.addEventListener("pointermove", find);
     this.box.addEventListener("pointerdown", find);
-    this.box.addEventListener("pointerleave", () => point(null));
+    this.box.addEventListener("pointerleave", (event) => {
+      if (event.pointerType !== "touch") point(null); // a finger leaves with every tap
+    });
     let width = -1; // that of the last drawing: a new height is no reason to draw again
     new ResizeObserver(() => {
       if (this.frame.clientWidth !== width) requestAnimationFrame(() => this.draw());

@@ -52,3 +52,6 @@ darkScheme.addEventListener("change", () => {
   redraw();
 });
 addEventListener("scroll", () => point(null), { passive: true });
+addEventListener("pointerdown", (event) => {
+  if (!event.target.closest(".plot")) point(null);
+});
