@@ -41,6 +41,7 @@ def loaded_by(code: str) -> set[str]:
         "import ridgepole.checkpoint.store",
         "from ridgepole.sweeps import *; read_sweep({'method': 'grid', 'parameters': {'x': {'values': [1]}}}).limit()",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError",
+        "import ridgepole.sweeps.report.write, ridgepole.sweeps.report.pictures",
     ],
 )
 def test_nothing_heavy_is_loaded(code):

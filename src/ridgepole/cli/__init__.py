@@ -91,6 +91,9 @@ def _add_sweep(verbs: Any, *parents: argparse.ArgumentParser) -> None:
     driven.add_argument(
         "-s", "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override a value"
     )
+    driven.add_argument(
+        "--no-report", dest="report", action="store_false", help="write no page about the sweep at its end"
+    )
     start = sweep.add_parser("start", parents=[driven, *parents], help="start a sweep")
     start.add_argument("file", metavar="FILE", help="a sweep in TOML, YAML or JSON, or a pipeline with a [sweep] table")
     start.add_argument("--pipeline", metavar="FILE", help="the pipeline's TOML file, where the sweep names none")
@@ -99,6 +102,8 @@ def _add_sweep(verbs: Any, *parents: argparse.ArgumentParser) -> None:
     sweep.add_parser("resume", parents=[known, driven, *parents], help="go on with a sweep that did not finish")
     sweep.add_parser("status", parents=[known, *parents], help="show the trials of a sweep")
     sweep.add_parser("best", parents=[known, *parents], help="show the best trial and how to reproduce it")
+    report = sweep.add_parser("report", parents=[known, *parents], help="write a page and pictures of a sweep")
+    report.add_argument("--output", metavar="DIR", help="the directory to write; 'report' in the sweep's by default")
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`ridgepole sweep start|resume|status|best`."""
+"""`ridgepole sweep start|resume|status|best|report`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ridgepole.cli.output import STATUS_COLOURS, columns, complain, near, number
 from ridgepole.sweeps.engine import load_sweep, pipeline_of, resume_sweep, sweep_pipeline
 from ridgepole.sweeps.result import SweepResult, TrialResult
 from ridgepole.sweeps.spec import read_sweep
-from ridgepole.sweeps.sweepdir import list_sweeps
+from ridgepole.sweeps.sweepdir import SweepDir, list_sweeps
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -39,6 +39,8 @@ def call(arguments: argparse.Namespace) -> int:
     result = load_sweep(arguments.sweep, root)
     if arguments.action == "best":
         return _best(result, as_json=arguments.json)
+    if arguments.action == "report":
+        return _report(result, arguments.output, as_json=arguments.json)
     if arguments.json:
         say_json(result.as_dict())
     else:
@@ -81,11 +83,40 @@ def _conduct(begin: Callable[[], SweepResult], arguments: argparse.Namespace, ro
         explain(error, debug=arguments.debug)
         code = exit_code(error)
         result = load_sweep(name, root)
+    took = time.monotonic() - started
+    wanted = arguments.report and code in (0, 1)  # after a signal every second counts
     if arguments.json:
+        if wanted:
+            _page(result)
         say_json(result.as_dict())
-    else:
-        _close(result, time.monotonic() - started, root, failed=code != 0)
+        return code
+    _close(result, took, root, failed=code != 0)
+    page = _page(result) if wanted else None
+    if page is not None:
+        (complain if code else say)(f"report: {near(page)}")
     return code
+
+
+def _page(result: SweepResult) -> Path | None:
+    """Writes the page of a sweep that has ended; one that can't be written changes nothing about how it went."""
+    try:
+        return result.report(pictures=False)[0]
+    except Exception as error:  # noqa: BLE001 - whatever it is, the sweep has ended well
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        complain(f"{paint('warning', 'yellow', sys.stderr)}: no report was written: {reason}")
+        return None
+
+
+def _report(result: SweepResult, output: str | None, *, as_json: bool) -> int:
+    written = result.report(output)
+    if as_json:
+        say_json({"sweep": result.id, "files": [str(path.absolute()) for path in written]})
+    else:
+        for path in written:
+            say(near(path))
+    if len(written) == 1:
+        complain("the page alone: pictures need matplotlib: pip install 'ridgepole[plots]'")
+    return 0
 
 
 def _close(result: SweepResult, took: float, root: Path, *, failed: bool) -> None:
@@ -119,6 +150,9 @@ def _show(result: SweepResult) -> None:
     if result.metric is not None:
         say(f"metric    {result.metric.name}, {result.metric.goal}")
     say(f"trials    {_counted(result)}")
+    page = SweepDir(result.path).page
+    if page is not None:
+        say(f"report    {near(page)}")
     if not result.trials:
         return
     say()

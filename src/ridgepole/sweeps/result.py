@@ -123,9 +123,30 @@ class SweepResult:
         values = " ".join(f"-s {shlex.quote(line)}" for line in self.settings(trial))
         return f"ridgepole run {shlex.quote(self.pipeline)} {values}".rstrip()
 
+    def report(self, directory: str | Path | None = None, *, pictures: bool | None = None) -> list[Path]:
+        """Writes a report: a page to look into, which needs no network, and pictures.
+
+        Args:
+            directory: Where to; `report` in the sweep's directory when None. Files of the same names are replaced.
+            pictures: Whether to draw `history.png`, `parallel.png`, `importances.png` and `slices.png`, which takes
+                matplotlib and some seconds; when None, where matplotlib is installed.
+
+        Returns:
+            The files, the page first.
+
+        Raises:
+            SweepError: If they can't be written.
+            MissingExtraError: If pictures are asked for and matplotlib is not installed, or Optuna is not.
+        """
+        from ridgepole.sweeps.report.write import write_report
+
+        return write_report(self, directory, pictures)
+
     def as_dict(self) -> dict[str, Any]:
         """The sweep as plain JSON values."""
-        best = self.best
+        from ridgepole.sweeps.sweepdir import SweepDir
+
+        best, page = self.best, SweepDir(self.path).page
         return {
             "id": self.id,
             "name": self.name,
@@ -138,6 +159,7 @@ class SweepResult:
             "counts": self.counts,
             "best": None if best is None else best.number,
             "reproduce": self.command(),
+            "report": None if page is None else str(page),
             "trials": [trial.as_dict() for trial in self.trials],
         }
 

@@ -28,6 +28,8 @@ LOCK = "driver.lock"
 TRIALS = "trials"
 WANDB = "wandb"
 ATTACHED = "attached.json"
+REPORT = "report"
+PAGE = "report.html"
 
 
 class Flock:
@@ -152,6 +154,17 @@ class SweepDir:
     def lock(self) -> Flock:
         """Held by the one driver."""
         return Flock(self.path / LOCK)
+
+    @property
+    def report(self) -> Path:
+        """The directory of its report."""
+        return self.path / REPORT
+
+    @property
+    def page(self) -> Path | None:
+        """The page of its report; None where none was written."""
+        page = self.report / PAGE
+        return page if page.is_file() else None
 
     def trial_lock(self, number: int) -> Flock:
         """Held by the process that runs a trial for another one."""

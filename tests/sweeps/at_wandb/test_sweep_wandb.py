@@ -251,6 +251,7 @@ def test_an_agent_that_is_killed_stops_the_sweep_and_it_goes_on(server):
             for child in psutil.Process().children():
                 if "sweeps.wandb.agent" in " ".join(child.cmdline()):
                     child.kill()
+            time.sleep(0.2)
         return trial.params["lr"]
 
     with pytest.raises(SweepError, match=r"W&B's agent has ended: its process has died; .*sweep resume") as caught:
