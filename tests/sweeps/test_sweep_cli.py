@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ridgepole.rundir import read_run
-from ridgepole.sweeps import load_sweep
+from ridgepole.sweeps import load_sweep, run_sweep
 
 
 def start(*arguments, cwd):
@@ -177,3 +177,11 @@ def test_a_failing_sweep_says_how_to_go_on(toy, grid, ridgepole):
     assert "stopped" in status
     best = ridgepole("sweep", "best").stdout
     assert "no trial of sweep" in best
+
+
+def test_a_long_name_of_a_metric_is_shown_whole(ridgepole, tmp_path):
+    sweep = {"method": "grid", "metric": {"name": "validation/accuracy"}, "parameters": {"x": {"value": 1}}}
+    run_sweep(lambda: 0.5, sweep, root=tmp_path / "runs", progress=False)
+    lines = ridgepole("sweep", "best").stdout.splitlines()
+    assert lines[1].split() == ["validation/accuracy", "0.5"]
+    assert lines[0].index("0 of sweep") == lines[1].index("0.5"), "the values stand below each other"

@@ -191,10 +191,11 @@ def _best(result: SweepResult, *, as_json: bool) -> int:
         say(f"no trial of sweep {result.id} has finished with a value: {_counted(result)}")
         return 0
     name = result.metric.name if result.metric is not None else "value"
-    say(f"trial     {best.number} of sweep {result.id}")
-    say(f"{name[:9]:<9} {number(best.value)}")
+    width = max(9, len(name))
+    say(f"{'trial':<{width}} {best.number} of sweep {result.id}")
+    say(f"{name:<{width}} {number(best.value)}")
     if best.run:
-        say(f"run       {best.run}")
+        say(f"{'run':<{width}} {best.run}")
     say()
     for line in result.settings(best):
         say(f"-s {shlex.quote(line)}")
