@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -276,6 +277,24 @@ def test_a_sweep_that_others_have_ended(server):
     result = run_sweep(run_once, GRID, progress=False)
     assert (result.status, result.reason) == ("finished", "W&B has no further trial")
     assert result.counts == {"finished": 2}
+
+
+def test_ctrl_c_and_a_resume_leave_each_value_at_the_server_once(server, toy, grid, ridgepole, toy_loss):
+    grid["parameters"] = {"lr": {"values": [0.1, 0.2]}, "epochs": {"value": 12}, "pause": {"value": 0.1}}
+    toy(grid)
+    command = [sys.executable, "-m", "ridgepole", "sweep", "start", "sweep.json", "--executor", "wandb"]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    while not Path("steps").exists() or len(Path("steps").read_text().splitlines()) < 15:
+        assert driver.poll() is None, driver.stderr.read().decode()
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(30) == 130
+    driver.stderr.close()
+    done = ridgepole("sweep", "resume", timeout=100)
+    assert done.returncode == 0, done.stderr
+    for run, lr in (("run000", 0.1), ("run001", 0.2)):
+        assert [row["loss"] for row in server.rows[run]] == [toy_loss(lr, n) for n in range(1, 13)]
+        assert server.exits[run] == 0
 
 
 @pytest.mark.fault("a sweep's driver and workers killed at random: complete, and each trial counted once")

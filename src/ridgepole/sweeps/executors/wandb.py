@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import queue
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import SweepError, TrackerError
 from ridgepole.permanences.loggers.wandb.account import check_client, check_key, checked_mode
 from ridgepole.sweeps.executors import inline, process
 from ridgepole.sweeps.executors.base import Executor
+from ridgepole.sweeps.jobs import PipelineJob
 from ridgepole.sweeps.options import Options
 
 if TYPE_CHECKING:
@@ -89,7 +91,10 @@ def _create(sweep: Sweep) -> dict[str, Any]:
     from ridgepole.sweeps.wandb.process import AgentProcess, News
 
     spec = sweep.spec
-    order = {"sweep": spec.config, "entity": spec.entity, "project": spec.project}
+    project = spec.project or os.environ.get("WANDB_PROJECT")
+    if project is None and isinstance(sweep.job, PipelineJob):
+        project = Path(sweep.job.file).stem  # as a WandBLogger in it has it
+    order = {"sweep": spec.config, "entity": spec.entity, "project": project}
     news: News = queue.SimpleQueue()
     agent = AgentProcess(sweep.directory.wandb, news, order)
     until = time.monotonic() + _ANSWER_SECONDS

@@ -133,7 +133,11 @@ class AtWandB(Source):
         agent.order({"end": code, "last": last})
 
     def close(self) -> None:
-        """Waits for what is on its way, and ends the agents."""
+        """Waits for what is on its way, and ends the agents. An interrupted trial is a failed run until it goes on."""
+        for agent, row in self._serving.items():
+            if row.outcome is None and self._mirrored.get(row.number):
+                self._sending.add(agent)
+                agent.order({"end": 1, "last": True})
         deadline = time.monotonic() + _SEND_SECONDS
         while self._sending and (left := deadline - time.monotonic()) > 0:
             try:
