@@ -97,3 +97,20 @@ def test_the_traceback_keeps_causes_and_groups_and_drops_our_frames():
     assert "ValueError: effect" in text
     assert "direct cause" in text
     assert "permanence.py" not in text
+
+
+def test_our_own_error_stands_without_the_standard_librarys_traceback(project, ridgepole):
+    """Its message says what the system said; the frames of `pathlib` would help nobody."""
+    project(
+        blocked__py="from ridgepole import Permanence, process\nfrom ridgepole.permanence import run_of\n"
+        "class Block(Permanence):\n    def initialize(self):\n        (run_of(self).run_dir / 'wandb').touch()\n"
+        "    def cleanup(self): pass\n@process\ndef nothing(block: Block): pass\n",
+        blocked__toml='[pipeline]\npackage = "blocked"\n[permanences.block]\ntype = "Block"\n[permanences.tracker]\n'
+        'type = "WandBLogger"\nmode = "offline"\n[processes.nothing]\ntype = "nothing"\n',
+    )
+    done = ridgepole("run", "blocked.toml")
+    assert done.returncode == 1
+    assert "RunDirError: can't log to" in done.stderr
+    assert "Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pathlib" not in done.stderr

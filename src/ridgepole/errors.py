@@ -327,7 +327,8 @@ def user_traceback(error: BaseException) -> str:
         error: What was raised; causes, contexts and members of groups are treated alike.
 
     Returns:
-        The text that Python would print. Where nothing but Ridgepole's frames is left, only the last lines.
+        The text that Python would print. Where nothing but Ridgepole's frames is left, only the last lines; of an error
+        of Ridgepole's own that came of one in the standard library only its own message, which says what that was.
     """
     import importlib
     import os
@@ -336,19 +337,30 @@ def user_traceback(error: BaseException) -> str:
 
     own = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
 
-    def strip(summary: traceback.TracebackException | None) -> None:
-        if summary is None:
+    library = f"{Path(os.__file__).parent}{os.sep}"
+
+    def strip(summary: traceback.TracebackException | None, error: BaseException | None) -> None:
+        if summary is None or error is None:
             return
         kept = [f for f in summary.stack if not f.filename.startswith(own)]
         summary.stack = traceback.StackSummary.from_list(kept)
-        strip(summary.__cause__)
-        strip(summary.__context__)
-        for member in summary.exceptions or ():
-            strip(member)
+        strip(summary.__cause__, error.__cause__)
+        strip(summary.__context__, error.__context__)
+        for member, one in zip(summary.exceptions or (), getattr(error, "exceptions", ()), strict=False):
+            strip(member, one)
+        cause = summary.__cause__
+        if isinstance(error, RidgepoleError) and not kept and cause is not None and is_library(cause):
+            summary.__cause__ = None
+
+    def is_library(summary: traceback.TracebackException) -> bool:
+        inner = summary.__cause__ or summary.__context__
+        frames = (f.filename for f in summary.stack)
+        mine = all(name.startswith(library) and "site-packages" not in name for name in frames)
+        return mine and (inner is None or is_library(inner))
 
     # compact=True keeps a cycle of contexts from being followed for ever
     summary = traceback.TracebackException.from_exception(error, compact=True)
-    strip(summary)
+    strip(summary, error)
     return "".join(summary.format()).rstrip()
 
 
