@@ -48,4 +48,3 @@ def test_no_more_threads_is_still_an_error():
 
     with pytest.raises(RuntimeError, match="can't start new thread"):
         start_thread(Refused())
-

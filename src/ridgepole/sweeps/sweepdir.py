@@ -26,6 +26,8 @@ COPY = "source"
 JOURNAL = "journal.log"
 LOCK = "driver.lock"
 TRIALS = "trials"
+TASKS = "tasks"
+LOG = "executor.log"
 
 
 class Flock:
@@ -170,6 +172,24 @@ class SweepDir:
     def trial_result(self, number: int, attempt: int) -> Path:
         """How an attempt in another process went."""
         return self._trial(number, f"{attempt}.json")
+
+    def trial_task(self, number: int, attempt: int) -> Path:
+        """Which task of a scheduler runs an attempt."""
+        return self._trial(number, f"{attempt}.task")
+
+    @property
+    def tasks(self) -> Path:
+        """What a scheduler's client keeps of its tasks."""
+        return self.path / TASKS
+
+    @property
+    def log(self) -> Path:
+        """What a scheduler's client prints."""
+        return self.path / LOG
+
+    def is_there(self) -> bool:
+        """Whether this process sees the sweep, as another machine does only through a file system that both share."""
+        return (self.path / RECORD).is_file()
 
     def _trial(self, number: int, kind: str) -> Path:
         return self.path / TRIALS / f"{number:06d}.{kind}"

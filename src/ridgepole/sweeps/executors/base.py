@@ -9,13 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.outcome import Outcome
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.jobs import Job
+
+
+EXCLUSIVE: Final = {"RIDGEPOLE_DEVICE_LEASE": "exclusive", "RIDGEPOLE_DEVICE_WAIT": "604800"}
+"""What `Device` does in a worker, unless a pipeline says otherwise: no two workers share a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,22 @@ class Died:
     reason: str
 
 
-Event: TypeAlias = Started | Reported | Ended | Died
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """The place where a trial ran has taken it away, as a scheduler does; it is begun again, and has not failed.
+
+    Attributes:
+        number: The trial.
+        outcome: How far it came.
+        reason: What is known, such as `preempted`.
+    """
+
+    number: int
+    outcome: Outcome
+    reason: str
+
+
+Event: TypeAlias = Started | Reported | Ended | Died | Evicted
 
 
 class Executor(ABC):
@@ -125,7 +144,7 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, spec: TrialSpec) -> None:
-        """Begins a trial. Exactly one `Ended` or `Died` of that number comes of it."""
+        """Begins a trial. Exactly one `Ended`, `Died` or `Evicted` of that number comes of it."""
 
     @abstractmethod
     def pump(self, timeout: float) -> None:
