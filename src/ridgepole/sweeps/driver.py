@@ -73,7 +73,7 @@ class Sweep:
         guard = self._guard
         with guard.installed():
             guard.on_request = self.executor.wake
-            self.executor.guard = guard
+            self.executor.guard, self.executor.directory = guard, self.directory
             try:
                 self.executor.start(self.job, self._on)
                 self._loop()

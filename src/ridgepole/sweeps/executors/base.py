@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.sweepdir import SweepDir
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.jobs import Job
@@ -120,9 +121,11 @@ class Executor(ABC):
 
     Attributes:
         guard: Of the driver's own process, for trials that run in it; set by the driver before `start`.
+        directory: The sweep's; likewise.
     """
 
     guard: SignalGuard | None = None
+    directory: SweepDir
 
     @abstractmethod
     def start(self, job: Job, emit: Callable[[Event], None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ridgepole.errors import text_of
 from ridgepole.sweeps.executors.base import TrialSpec
-from ridgepole.sweeps.executors.files import perform_in_files, runs_of
+from ridgepole.sweeps.executors.files import perform_in_files, print_to, runs_of
 from ridgepole.sweeps.jobs import Job, PipelineJob, pickled
 from ridgepole.sweeps.sweepdir import SweepDir
 
@@ -93,6 +93,31 @@ def perform_errand(parcel: Parcel, spec: TrialSpec) -> str:
         return f"a process on {host} can't load what it is to run: {type(error).__name__}: {text_of(error)}"
     perform_in_files(job, _going_on(job, directory, spec))
     return ""
+
+
+def perform_printing(parcel: Parcel, spec: TrialSpec) -> str:
+    """Does the same, and sends what the trial prints to its log in the sweep's directory, where that can be seen.
+
+    Args:
+        parcel: As in `perform_errand`.
+        spec: Likewise.
+
+    Returns:
+        Likewise.
+
+    Raises:
+        SweepError: Likewise.
+    """
+    kept = [os.dup(stream) for stream in (1, 2)]
+    print_to(SweepDir(Path(spec.directory)).trial_log(spec.number))
+    try:
+        return perform_errand(parcel, spec)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, stream)
+            os.close(before)
 
 
 def _is_over(directory: SweepDir, spec: TrialSpec) -> bool:

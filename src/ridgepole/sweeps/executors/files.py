@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -215,3 +216,15 @@ def _objects(data: bytes) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
             if isinstance(value, dict):
                 yield value
+
+
+def print_to(path: Path) -> None:
+    """Sends what the trial prints to a file of its own."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        for stream in (1, 2):
+            os.dup2(fd, stream)
+        os.close(fd)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -7,7 +7,6 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import SweepError, did_you_mean, text_of
@@ -19,7 +18,7 @@ from ridgepole.sweeps.extras import need
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.outcome import Outcome
-from ridgepole.sweeps.sweepdir import SWEEPS, SweepDir, read_json
+from ridgepole.sweeps.sweepdir import read_json
 
 if TYPE_CHECKING:
     import submitit
@@ -73,17 +72,15 @@ class SlurmExecutor(TaskExecutor[str]):
             self._cluster = "slurm" if shutil.which("srun") else "local"
         # submitit writes on standard output, where the result goes
         logging.getLogger("submitit").setLevel(logging.CRITICAL)
-        self._make_client(Path(job.root) / SWEEPS)  # what is wrong with the parameters is said before the first trial
+        self._client = self._make_client()
         self._jobs = SlurmJobs() if self._cluster == "slurm" else LocalJobs()
         return Parcel.of(job, cloudpickle.dumps, EXCLUSIVE)
 
     def _launch(self, parcel: Parcel, spec: TrialSpec) -> str:
-        directory = SweepDir(Path(spec.directory))
-        if self._client is None:
-            self._client = self._make_client(directory.tasks)
+        assert self._client is not None
         # Noted before and after: of a job that was submitted by a driver killed in between, its successor knows at
         # least that there is a later attempt, and it ends at once.
-        note = directory.trial_task(spec.number, spec.attempt)
+        note = self.directory.trial_task(spec.number, spec.attempt)
         note.write_text(json.dumps({"cluster": self._cluster, "id": None}), encoding="utf-8")
         self._client.update_parameters(name=f"{self._given.get('name', 'ridgepole')}-{spec.sweep}-{spec.number}")
         try:
@@ -97,13 +94,12 @@ class SlurmExecutor(TaskExecutor[str]):
 
     def adopt(self, spec: TrialSpec) -> bool:
         """Whether the job of an attempt still waits or runs; where that can't be found out, it is taken to."""
-        directory = SweepDir(Path(spec.directory))
-        note = read_json(directory.trial_task(spec.number, spec.attempt))
+        note = read_json(self.directory.trial_task(spec.number, spec.attempt))
         if note.get("cluster") != self._cluster or not note.get("id"):
             return False
-        if directory.trial_result(spec.number, spec.attempt).exists():
+        if self.directory.trial_result(spec.number, spec.attempt).exists():
             return False
-        self._jobs.know(note["id"], directory.tasks)
+        self._jobs.know(note["id"], self.directory.tasks)
         task = Task(spec, str(note["id"]))
         if self._jobs.gone(task.handle) is not None:
             return False
@@ -142,7 +138,7 @@ class SlurmExecutor(TaskExecutor[str]):
 
     # --- parameters
 
-    def _make_client(self, folder: Path) -> submitit.AutoExecutor:
+    def _make_client(self) -> submitit.AutoExecutor:
         """Gives submitit's client, which refuses what it does not know.
 
         Raises:
@@ -157,7 +153,7 @@ class SlurmExecutor(TaskExecutor[str]):
         self._check(values)
         python = {} if self._python is None else {f"{self._cluster}_python": self._python}
         try:
-            client = submitit.AutoExecutor(folder=folder, cluster=self._cluster, **python)
+            client = submitit.AutoExecutor(folder=self.directory.tasks, cluster=self._cluster, **python)
             client.update_parameters(**values)
         except Exception as error:
             raise SweepError(f"ridgepole.slurm: {_plainly(text_of(error), list(self._given))}") from error
@@ -182,10 +178,9 @@ class SlurmExecutor(TaskExecutor[str]):
 
     def _may_time_out(self, spec: TrialSpec) -> bool:
         """Notes that an attempt has run out of time; whether there may be a further one."""
-        directory = SweepDir(Path(spec.directory))
-        note = directory.trial_task(spec.number, spec.attempt)
+        note = self.directory.trial_task(spec.number, spec.attempt)
         note.write_text(json.dumps(read_json(note) | {"timed_out": True}), encoding="utf-8")
-        notes = (read_json(directory.trial_task(spec.number, each)) for each in range(1, spec.attempt + 1))
+        notes = (read_json(self.directory.trial_task(spec.number, each)) for each in range(1, spec.attempt + 1))
         return sum(bool(each.get("timed_out")) for each in notes) <= int(self._timeouts)
 
 
