@@ -1,15 +1,28 @@
 """A toy pipeline that costs milliseconds, for sweeps over it."""
 
+import contextlib
 import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import textwrap
 import zlib
 from pathlib import Path
 
+import psutil
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from sweep_helpers import until
+
 TOY = '''
-import os, time
+import os, signal, time
 from pathlib import Path
 from ridgepole import Permanence, PipelineProcess, process
 from ridgepole.permanences import BaseLoggerManager
@@ -37,9 +50,10 @@ class Net(Permanence):
 class Train(PipelineProcess):
     """Its loss after n epochs is (1 - lr / width) ** n."""
 
-    def __init__(self, net: Net, logger: BaseLoggerManager, epochs: int = 3, pause: float = 0.0, fail_at: int = -1):
+    def __init__(self, net: Net, logger: BaseLoggerManager, epochs: int = 3, pause: float = 0.0, fail_at: int = -1,
+                 how: str = "raise"):
         self.net, self.logger, self.epoch = net, logger, 0
-        self.epochs, self.pause, self.fail_at = epochs, pause, fail_at
+        self.epochs, self.pause, self.fail_at, self.how = epochs, pause, fail_at, how
 
     def state_dict(self):
         return {"epoch": self.epoch}
@@ -52,6 +66,10 @@ class Train(PipelineProcess):
             if self.epoch == self.fail_at and not Path("mended").exists():
                 if Path("mends").exists():
                     Path("mended").touch()
+                if self.how != "raise":
+                    os.kill(os.getpid(), getattr(signal, self.how))
+                    time.sleep(0.2)
+                    break
                 raise RuntimeError("as asked")
             self.net.weight *= 1 - self.net.lr / self.net.width
             self.epoch += 1
@@ -117,3 +135,72 @@ GRID = {
 def grid():
     """A sweep of six trials over the toy pipeline."""
     return json.loads(json.dumps(GRID))
+
+
+# --- executors
+
+EXECUTORS = {
+    "inline": {"executor": "inline"},
+    "process": {"executor": "process", "workers": 2},
+    "process, reused": {"executor": "process", "workers": 2, "reuse_workers": True},
+    "slurm": {"executor": "slurm", "workers": 2, "slurm": {"cluster": "local"}},
+    "ray": {"executor": "ray", "workers": 2},
+}
+
+
+class Head:
+    """A Ray cluster of one node."""
+
+    def __init__(self):
+        self.home = Path(tempfile.mkdtemp(prefix="rp"))  # Ray makes sockets there, whose paths must be short
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        words = f"start --head --block --port {port} --num-cpus 2 --temp-dir {self.home}"
+        quiet = "--include-dashboard=false --disable-usage-stats"
+        log = self.home / "head.log"
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "ray"), *words.split(), *quiet.split()],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self.home,
+            )
+        self.address = until(lambda: re.search(r"--address='([^']+)'", log.read_text()), 60, "Ray").group(1)
+
+    def kill(self):
+        """Everything at once, as when the machine goes down."""
+        processes = [self.process.pid, *(each.pid for each in psutil.Process(self.process.pid).children(True))]
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_head():
+    """The address of a cluster that all tests of a session share: starting one takes seconds."""
+    pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        # it listens to the network: a token of the tests' own keeps others out
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        head = Head()
+        yield head.address
+        head.kill()
+
+
+@pytest.fixture
+def place(request):
+    """What the `ridgepole` table of a sweep says for one executor."""
+    ours = dict(EXECUTORS[request.param])
+    if ours["executor"] == "ray":
+        ours["ray"] = {"address": request.getfixturevalue("ray_head")}
+    return ours
+
+
+def on_executors(*names):
+    """Runs a test on each of these executors, by `place`."""
+    return pytest.mark.parametrize("place", names or list(EXECUTORS), indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -41,8 +42,8 @@ def make(options: Options, workers: int) -> RayExecutor:
 class RayExecutor(TaskExecutor[int]):
     """One task of Ray Core for each attempt of a trial, never retried by Ray itself.
 
-    Ray runs in a process of its own beside the driver, the gateway: Ray ends a process whose cluster has gone and prints
-    on its terminal, and the driver must suffer neither.
+    Ray runs in a process of its own beside the driver, the gateway: Ray ends a process whose cluster has gone, and
+    prints on its terminal, and the driver must suffer neither.
 
     Args:
         wishes: `address`, and what a trial needs.
@@ -133,10 +134,17 @@ class RayExecutor(TaskExecutor[int]):
                 stderr=log,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C on the terminal is the driver's
-                env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+                env=self._environ(),
             )
         self._conn = Connection(ours.detach())
         self._send("open", self._settings, parcel)
+
+    def _environ(self) -> dict[str, str]:
+        environ = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+        if self._address == "local" and not any(name.startswith("RAY_AUTH_") for name in environ):
+            # Ray listens to the network; a token of its own keeps others out, and leaves none in the home directory
+            environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        return environ
 
     def _wait_until_open(self) -> None:
         until = time.monotonic() + _OPEN_SECONDS

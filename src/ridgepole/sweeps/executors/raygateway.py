@@ -173,7 +173,11 @@ def _connect(address: str, folder: str | None) -> tuple[str, int]:
     if host and port.isdecimal() and not _reaches((host, int(port))):
         raise SweepError(f"nobody listens at {address}: start the cluster with 'ray start --head'")
     if folder is None:
-        ray.init(address=address, log_to_driver=False)
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except ConnectionError as error:
+            hint = "if it wants a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            raise SweepError(f"{text_of(error)}; {hint}") from error
     else:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, _temp_dir=folder)
     host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")

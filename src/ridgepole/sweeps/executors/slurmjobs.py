@@ -190,6 +190,7 @@ class LocalJobs(Jobs):
     def __init__(self) -> None:
         super().__init__()
         self._folders: dict[str, Path] = {}
+        self._adopted: set[str] = set()
 
     def submit(self, client: submitit.AutoExecutor, function: Callable[..., str], *arguments: Any) -> str:
         """Starts one that Ctrl-C on the driver's terminal does not reach."""
@@ -204,13 +205,14 @@ class LocalJobs(Jobs):
 
         self._known[number] = submitit.LocalJob(folder, number)
         self._folders[number] = folder
+        self._adopted.add(number)
 
     def gone(self, number: str) -> str | None:
         """By the process that looks after it."""
-        if self._controller(number) is not None:
-            return None
         job = self._known[number]
-        job.done()  # takes note of the end of a child
+        runs = self._controller(number) is not None if number in self._adopted else not job.done()
+        if runs:
+            return None
         return "COMPLETED" if job.paths.result_pickle.exists() else "FAILED"
 
     def drop(self, number: str) -> None:
