@@ -69,7 +69,7 @@ class Train(PipelineProcess):
                 if self.how != "raise":
                     os.kill(os.getpid(), getattr(signal, self.how))
                     time.sleep(0.2)
-                    break
+                    continue
                 raise RuntimeError("as asked")
             self.net.weight *= 1 - self.net.lr / self.net.width
             self.epoch += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ridgepole.errors import ConfigError, SweepError
+from ridgepole.errors import ConfigError, SweepError, text_of
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.display import Display
 from ridgepole.sweeps.executors.base import Died, Ended, Event, Evicted, Executor, Reported, Started, TrialSpec
@@ -77,6 +77,12 @@ class Sweep:
             try:
                 self.executor.start(self.job, self._on)
                 self._loop()
+            except KeyboardInterrupt:
+                self.status = self.reason = "interrupted"
+                raise
+            except Exception as error:
+                self.status, self.reason = "failed", text_of(error)
+                raise
             finally:
                 guard.start_cleanup()
                 self.executor.close(now=bool(self._running))

@@ -22,6 +22,7 @@ from ridgepole.sweeps.executors.files import FileWatch
 from ridgepole.sweeps.executors.tasks import Gone
 
 _TURN = 0.05
+_SHORT = 24
 _ORPHAN_SECONDS = 30.0
 """How long trials may take to stop at a tick when there is no driver any more."""
 _REACH_SECONDS = 5.0
@@ -54,7 +55,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     conn: Connection[Any, Any] = Connection(fd)
     _, settings, parcel = conn.recv()
-    folder = tempfile.mkdtemp(prefix="ridgepole-ray-") if settings.address == "local" else None
+    folder = _short_folder() if settings.address == "local" else None
     try:
         try:
             gateway = _Gateway(conn, settings, parcel, folder)
@@ -63,8 +64,15 @@ def main(fd: int) -> None:
             return
         gateway.serve()
     finally:
+        _disconnect()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> str:
+    """Makes a directory of the cluster's own. Ray has sockets in it, whose whole paths must not be over 107 bytes."""
+    home = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="rp-ray-", dir=home if len(home) <= _SHORT else "/tmp")  # noqa: S108 - as Ray itself
 
 
 class _Gateway:
@@ -85,8 +93,6 @@ class _Gateway:
 
     def serve(self) -> None:
         """Serves the driver; without one, has the trials stop at their next tick, with a checkpoint."""
-        import ray
-
         try:
             while self._step():
                 pass
@@ -96,8 +102,6 @@ class _Gateway:
             until = time.monotonic() + _ORPHAN_SECONDS
             while self._tasks and time.monotonic() < until:
                 self._look(_TURN)
-        finally:
-            ray.shutdown()
 
     def _step(self) -> bool:
         while self._conn.poll(0 if self._tasks else None):
@@ -182,6 +186,12 @@ def _connect(address: str, folder: str | None) -> tuple[str, int]:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, _temp_dir=folder)
     host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _disconnect() -> None:
+    import ray
+
+    ray.shutdown()
 
 
 def _reaches(head: tuple[str, int]) -> bool:

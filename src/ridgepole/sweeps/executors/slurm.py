@@ -107,7 +107,7 @@ class SlurmExecutor(TaskExecutor[str]):
         return True
 
     def _gone(self, task: Task[str]) -> Gone | None:
-        state = self._jobs.gone(task.handle)
+        state = self._jobs.gone(task.handle, exactly=task.outcome is not None)
         if state is None:
             return None
         said = self._jobs.answer(task.handle)

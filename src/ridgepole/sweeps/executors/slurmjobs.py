@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _OURS = {signal.SIGINT, signal.SIGHUP}
 _LOOK_SECONDS = 10.0
 """How often SLURM is asked for the states of jobs."""
+_SOON_SECONDS = 1.0
+"""The same where a trial waits for the answer."""
 _OVER = (
     *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL"),
     *("BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY"),
@@ -90,8 +92,13 @@ class Jobs(ABC):
         """Takes in a job that another driver has submitted."""
 
     @abstractmethod
-    def gone(self, number: str) -> str | None:
-        """How a job has ended, by SLURM's words; None while it waits or runs, or nobody can tell."""
+    def gone(self, number: str, *, exactly: bool = False) -> str | None:
+        """How a job has ended, by SLURM's words; None while it waits or runs, or nobody can tell.
+
+        Args:
+            number: The job.
+            exactly: Whether it matters who has ended it, so that SLURM has to be asked.
+        """
 
     @abstractmethod
     def drop(self, number: str) -> None:
@@ -136,10 +143,12 @@ class SlurmJobs(Jobs):
         self._known[number] = submitit.SlurmJob(folder, number)
         self._look()
 
-    def gone(self, number: str) -> str | None:
+    def gone(self, number: str, *, exactly: bool = False) -> str | None:
         """By the queue, or by the result that it has left."""
-        if number in self._over:
-            return self._over[number]
+        if exactly and number not in self._over and time.monotonic() - self._looked >= _SOON_SECONDS:
+            self._look()
+        if exactly or number in self._over:
+            return self._over.get(number)
         return "COMPLETED" if self._known[number].paths.result_pickle.exists() else None
 
     def refresh(self) -> None:
@@ -207,8 +216,9 @@ class LocalJobs(Jobs):
         self._folders[number] = folder
         self._adopted.add(number)
 
-    def gone(self, number: str) -> str | None:
+    def gone(self, number: str, *, exactly: bool = False) -> str | None:
         """By the process that looks after it."""
+        del exactly
         job = self._known[number]
         runs = self._controller(number) is not None if number in self._adopted else not job.done()
         if runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
 from ridgepole.errors import SweepError
@@ -192,7 +192,8 @@ class TaskExecutor(Executor, Generic[Handle]):
             if not isinstance(event, Ended):
                 self._emit(event)
             elif event.outcome.status == "interrupted" and not task.asked:
-                task.outcome = event.outcome  # by whom is known when the task has ended
+                task.outcome = event.outcome
+                return  # by whom is known when the task has ended, which the next look finds out
             else:
                 self._finish(task, event)
                 return
@@ -207,7 +208,7 @@ class TaskExecutor(Executor, Generic[Handle]):
     def _end_of(self, task: Task[Handle], gone: Gone) -> Event:
         """What it means that a task has ended and its trial has not."""
         number = task.spec.number
-        outcome = task.outcome or Outcome("interrupted", error=gone.reason)
+        outcome = replace(task.outcome or Outcome("interrupted"), error=gone.reason)
         if gone.evicted and not task.asked:
             return Evicted(number, outcome, gone.reason)
         return Ended(number, outcome) if task.outcome is not None or task.asked else Died(number, gone.reason)
