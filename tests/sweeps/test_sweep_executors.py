@@ -44,6 +44,10 @@ def start(*arguments, cwd):
     )
 
 
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def steps(root: Path) -> list[str]:
     return [line.split()[1] for line in (root / "steps").read_text().splitlines()]
 
@@ -112,7 +116,7 @@ def test_a_killed_worker_is_said(place):
 @on_executors("slurm", "ray")
 def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on_from_it(toy, grid, toy_loss, ridgepole, place):
     """Of the whole terminal, as a real one is: no task may get it but through the driver."""
-    grid["parameters"] = {"lr": {"values": [0.5]}, "train.epochs": {"value": 60}, "train.pause": {"value": 0.05}}
+    grid["parameters"] = {"lr": {"values": [0.5]}, "train.epochs": {"value": 40}, "train.pause": {"value": 0.05}}
     root = toy(grid | {"ridgepole": place})
     driver = subprocess.Popen(
         [sys.executable, "-m", "ridgepole", "sweep", "start", "sweep.json"],
@@ -122,7 +126,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on_from_it(toy, grid, toy_lo
         cwd=root,
         start_new_session=True,
     )
-    helpers.until((root / "steps").exists, what="a first step")
+    helpers.until(lambda: "0.5 2\n" in text_of(root / "steps"), what="a tick")
     os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130, errors
@@ -134,8 +138,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on_from_it(toy, grid, toy_lo
     assert done.returncode == 0, done.stderr
     (trial,) = load_sweep().trials
     assert (trial.status, trial.attempts, trial.run) == ("finished", 2, run.id)
-    assert trial.value == toy_loss(0.5, 60)
-    assert steps(root) == [str(step) for step in range(1, 61)], "no step is missing, none was done twice"
+    assert trial.value == toy_loss(0.5, 40)
+    assert steps(root) == [str(step) for step in range(1, 41)], "no step is missing, none was done twice"
 
 
 @on_executors(*APART)
@@ -154,10 +158,10 @@ def test_two_ctrl_c_end_what_does_not_listen(place):
 
 @on_executors(*APART)
 def test_a_sweep_whose_driver_is_killed_is_complete_and_exact_after_a_resume(toy, grid, toy_loss, ridgepole, place):
-    grid["parameters"] = {"lr": {"values": [0.1, 0.5, 0.9]}, "train.epochs": {"value": 30}, "pause": {"value": 0.05}}
+    grid["parameters"] = {"lr": {"values": [0.1, 0.5, 0.9]}, "train.epochs": {"value": 20}, "pause": {"value": 0.05}}
     root = toy(grid | {"ridgepole": place})
     driver = start("start", "sweep.json", cwd=root)
-    helpers.until((root / "steps").exists, what="a first step")
+    helpers.until(lambda: text_of(root / "steps").count(" 2\n") == 2, what="a tick of both")
     driver.kill()
     driver.communicate()
     assert load_sweep().status == "crashed"
@@ -165,9 +169,9 @@ def test_a_sweep_whose_driver_is_killed_is_complete_and_exact_after_a_resume(toy
     assert done.returncode == 0, done.stderr
     result = load_sweep()
     assert [(trial.number, trial.status, trial.value) for trial in result.trials] == [
-        (number, "finished", toy_loss(lr, 30)) for number, lr in enumerate((0.1, 0.5, 0.9))
+        (number, "finished", toy_loss(lr, 20)) for number, lr in enumerate((0.1, 0.5, 0.9))
     ]
     assert len({trial.run for trial in result.trials}) == 3
-    assert len(steps(root)) == 90, "no step is missing, none was done twice"
+    assert len(steps(root)) == 60, "no step is missing, none was done twice"
     if place["executor"] == "slurm":
         assert [trial.attempts for trial in result.trials] == [1, 1, 1], "jobs outlive their driver"

@@ -122,8 +122,9 @@ def perform_printing(parcel: Parcel, spec: TrialSpec) -> str:
 
 def _is_over(directory: SweepDir, spec: TrialSpec) -> bool:
     """Whether the attempt has ended, or a later one has begun: a scheduler repeats a task if its node has failed."""
-    later = directory.trial_task(spec.number, spec.attempt + 1)
-    return later.exists() or directory.trial_result(spec.number, spec.attempt).exists()
+    number, next_one = spec.number, spec.attempt + 1
+    signs = directory.trial_result(number, spec.attempt), directory.trial_result(number, next_one)
+    return any(path.exists() for path in (*signs, directory.trial_task(number, next_one)))
 
 
 def _going_on(job: Job, directory: SweepDir, spec: TrialSpec) -> TrialSpec:

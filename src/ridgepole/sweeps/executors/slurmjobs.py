@@ -30,6 +30,7 @@ _OVER = (
     *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL"),
     *("BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY"),
 )
+_ANEW = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 def perform_job(parcel: Parcel, spec: TrialSpec, apart: bool) -> str:
@@ -133,6 +134,8 @@ class SlurmJobs(Jobs):
     def __init__(self) -> None:
         super().__init__()
         self._over: dict[str, str] = {}
+        self._states: dict[str, str] = {}
+        self._stopped: dict[str, float] = {}
         self._missing: set[str] = set()
         self._looked = 0.0
 
@@ -145,11 +148,20 @@ class SlurmJobs(Jobs):
 
     def gone(self, number: str, *, exactly: bool = False) -> str | None:
         """By the queue, or by the result that it has left."""
-        if exactly and number not in self._over and time.monotonic() - self._looked >= _SOON_SECONDS:
-            self._look()
+        if exactly and number not in self._over:
+            self._ask_again(number)
         if exactly or number in self._over:
             return self._over.get(number)
         return "COMPLETED" if self._known[number].paths.result_pickle.exists() else None
+
+    def _ask_again(self, number: str) -> None:
+        """Finds out what has ended a job whose trial has stopped; takes one that SLURM starts anew out of the queue."""
+        since = self._stopped.setdefault(number, time.monotonic())
+        if time.monotonic() - self._looked >= _SOON_SECONDS:
+            self._look()
+        if self._looked > since and self._states.get(number, "").startswith(_ANEW):
+            self._call("scancel", number)
+            self._over[number] = "PREEMPTED"
 
     def refresh(self) -> None:
         """Asks the queue every few seconds."""
@@ -177,6 +189,7 @@ class SlurmJobs(Jobs):
         if done is None or (done.returncode and "Invalid job id" not in done.stderr):
             return  # the controller is busy or away: jobs go on without it
         told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line.strip())
+        self._states |= told
         for number in numbers:
             if number not in told and number in self._missing:  # some minutes after its end the queue forgets a job
                 self._over[number] = str(self._known[number].state)  # submitit asks sacct
