@@ -106,11 +106,11 @@ def test_the_trial_of_a_killed_worker_goes_on_from_its_checkpoint(toy, grid, toy
     assert steps(root)[:5] == ["1", "2", "3", "4", "5"]
 
 
-@on_executors(*APART)
+@on_executors("slurm", "ray")
 def test_a_killed_worker_is_said(place):
     result = run_sweep(helpers.endings, sweep_of([2, 6], place), progress=False)
     assert [trial.status for trial in result.trials] == ["failed", "finished"]
-    assert result.trials[0].error.startswith(("its worker process", "its job", "its Ray task"))
+    assert result.trials[0].error.startswith(("its job", "its Ray task"))
 
 
 @on_executors("slurm", "ray")
@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on_from_it(toy, grid, toy_lo
     assert steps(root) == [str(step) for step in range(1, 41)], "no step is missing, none was done twice"
 
 
-@on_executors(*APART)
+@on_executors("slurm", "ray")
 def test_two_ctrl_c_end_what_does_not_listen(place):
     driver = helpers.drive("deaf", sweep_of([1], place))
     helpers.until(Path("begun0").exists, what="the trial")

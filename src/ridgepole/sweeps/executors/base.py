@@ -6,6 +6,7 @@ never touches the storage. `executors/<name>.py` has a function `make(options, w
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 EXCLUSIVE: Final = {"RIDGEPOLE_DEVICE_LEASE": "exclusive", "RIDGEPOLE_DEVICE_WAIT": "604800"}
 """What `Device` does in a worker, unless a pipeline says otherwise: no two workers share a card."""
+
+
+def for_workers(count: int) -> dict[str, str]:
+    """Gives the environment of each of so many workers of this machine: a card of its own, a share of the cores."""
+    if count < 2:
+        return dict(EXCLUSIVE)
+    share = max(1, len(os.sched_getaffinity(0)) // count) if hasattr(os, "sched_getaffinity") else 1
+    return {**EXCLUSIVE, "OMP_NUM_THREADS": str(share)}  # else each of them computes on all cores at once
 
 
 @dataclass(frozen=True, slots=True)

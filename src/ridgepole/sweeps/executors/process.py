@@ -15,7 +15,7 @@ from typing import Any
 
 from ridgepole.errors import SweepError
 from ridgepole.sweeps.executors import worker
-from ridgepole.sweeps.executors.base import EXCLUSIVE, Died, Ended, Event, Executor, TrialSpec
+from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, TrialSpec, for_workers
 from ridgepole.sweeps.jobs import Job, pickled
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.outcome import Outcome
@@ -160,7 +160,7 @@ class ProcessExecutor(Executor):
         ours, theirs = context.Pipe()
         # not a daemon: a training may have processes of its own, such as those of a DataLoader
         process = context.Process(
-            target=worker.main, args=(theirs, self._job, self._environ()), name="ridgepole-worker"
+            target=worker.main, args=(theirs, self._job, for_workers(self._count)), name="ridgepole-worker"
         )
         try:
             process.start()
@@ -172,12 +172,6 @@ class ProcessExecutor(Executor):
         made = _Worker(process, ours)
         self._workers.append(made)
         return made
-
-    def _environ(self) -> dict[str, str]:
-        if self._count < 2:
-            return dict(EXCLUSIVE)
-        share = max(1, len(os.sched_getaffinity(0)) // self._count) if hasattr(os, "sched_getaffinity") else 1
-        return {**EXCLUSIVE, "OMP_NUM_THREADS": str(share)}  # else each of them computes on all cores at once
 
     def _read(self, each: _Worker) -> None:
         try:

@@ -75,6 +75,7 @@ class RayExecutor(TaskExecutor[int]):
         moves = "working_dir" not in (self._settings.needs.get("runtime_env") or {})
         parcel = Parcel.of(job, cloudpickle.dumps, _SHARED if part else EXCLUSIVE, moves=moves)
         self._log = self.directory.log
+        self._late = 0.0 if self._address == "local" else self._late
         self._start_gateway(parcel)
         self._wait_until_open()
         return parcel
@@ -113,7 +114,7 @@ class RayExecutor(TaskExecutor[int]):
                 conn.send(("close",))
         if gateway is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                gateway.wait(0.0 if self._lost and self._address != "local" else _CLOSE_SECONDS)
+                gateway.wait(1.0 if self._lost else _CLOSE_SECONDS)
             with contextlib.suppress(ProcessLookupError):  # a local cluster's processes are in its group
                 os.killpg(gateway.pid, signal.SIGKILL)
             gateway.wait()
@@ -124,6 +125,7 @@ class RayExecutor(TaskExecutor[int]):
 
     def _start_gateway(self, parcel: Parcel) -> None:
         ours, theirs = socket.socketpair()
+        self._conn = Connection(ours.detach())
         paths = f"import sys; sys.path[:] = {sys.path!r}"
         code = f"{paths}\nfrom {Settings.__module__} import main; main({theirs.fileno()})"
         with theirs, self._log.open("ab") as log:
@@ -136,7 +138,6 @@ class RayExecutor(TaskExecutor[int]):
                 start_new_session=True,  # Ctrl-C on the terminal is the driver's
                 env=self._environ(),
             )
-        self._conn = Connection(ours.detach())
         self._send("open", self._settings, parcel)
 
     def _environ(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import SweepError, did_you_mean, text_of
-from ridgepole.sweeps.executors.base import EXCLUSIVE, TrialSpec
+from ridgepole.sweeps.executors.base import EXCLUSIVE, TrialSpec, for_workers
 from ridgepole.sweeps.executors.errand import Parcel
 from ridgepole.sweeps.executors.slurmjobs import Jobs, LocalJobs, SlurmJobs, perform_job
 from ridgepole.sweeps.executors.tasks import Gone, Task, TaskExecutor
@@ -74,7 +74,10 @@ class SlurmExecutor(TaskExecutor[str]):
         logging.getLogger("submitit").setLevel(logging.CRITICAL)
         self._client = self._make_client()
         self._jobs = SlurmJobs() if self._cluster == "slurm" else LocalJobs()
-        return Parcel.of(job, cloudpickle.dumps, EXCLUSIVE)
+        if self._cluster == "slurm":
+            return Parcel.of(job, cloudpickle.dumps, EXCLUSIVE)
+        self._late = 0.0
+        return Parcel.of(job, cloudpickle.dumps, for_workers(self._count))
 
     def _launch(self, parcel: Parcel, spec: TrialSpec) -> str:
         assert self._client is not None
@@ -163,7 +166,7 @@ class SlurmExecutor(TaskExecutor[str]):
         for key in ("nodes", "tasks_per_node", "slurm_ntasks_per_node"):
             if values.get(key, 1) != 1:
                 message = f"ridgepole.slurm: a trial is one task, and {key.removeprefix('slurm_')} is {values[key]}"
-                raise SweepError(f"{message}; for several cards, start torchrun from the trial")
+                raise SweepError(f"{message}; for several cards give gpus_per_node alone")
         if not {"timeout_min", "slurm_time"} & set(values):
             if self._cluster == "slurm":
                 example = "such as timeout_min = 240"

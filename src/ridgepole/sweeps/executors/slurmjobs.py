@@ -145,6 +145,8 @@ class SlurmJobs(Jobs):
 
         self._known[number] = submitit.SlurmJob(folder, number)
         self._look()
+        if number in self._missing:
+            self._look()
 
     def gone(self, number: str, *, exactly: bool = False) -> str | None:
         """By the queue, or by the result that it has left."""

@@ -15,7 +15,7 @@ from ridgepole.sweeps.executors.files import FileWatch
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.outcome import Outcome
 
-_LATE_SECONDS = 3.0
+_LATE_SECONDS = 2.0
 """How much later than a task's end its outcome may be seen on a shared file system."""
 _INSIST_SECONDS = 5.0
 """How long a trial may take to stop at once, before its task is killed."""
@@ -78,6 +78,7 @@ class TaskExecutor(Executor, Generic[Handle]):
         self._tasks: dict[int, Task[Handle]] = {}
         self._parcel: Parcel | None = None
         self._closed = False
+        self._late = _LATE_SECONDS
 
     # --- what a scheduler has to do
 
@@ -202,7 +203,7 @@ class TaskExecutor(Executor, Generic[Handle]):
         if gone.useless:
             raise SweepError(gone.reason)
         task.gone_at = task.gone_at or time.monotonic()
-        if task.outcome is not None or task.asked or time.monotonic() - task.gone_at >= _LATE_SECONDS:
+        if task.outcome is not None or task.asked or time.monotonic() - task.gone_at >= self._late:
             self._finish(task, self._end_of(task, gone))
 
     def _end_of(self, task: Task[Handle], gone: Gone) -> Event:
