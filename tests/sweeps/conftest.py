@@ -1,25 +1,16 @@
 """A toy pipeline that costs milliseconds, for sweeps over it."""
 
-import contextlib
 import json
-import os
-import re
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import textwrap
 import zlib
 from pathlib import Path
 
-import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweep_helpers import until
+from sweep_places import EXECUTORS, Head
 
 TOY = '''
 import os, signal, time
@@ -139,45 +130,6 @@ def grid():
 
 # --- executors
 
-EXECUTORS = {
-    "inline": {"executor": "inline"},
-    "process": {"executor": "process", "workers": 2},
-    "process, reused": {"executor": "process", "workers": 2, "reuse_workers": True},
-    "slurm": {"executor": "slurm", "workers": 2, "slurm": {"cluster": "local"}},
-    "ray": {"executor": "ray", "workers": 2},
-}
-
-
-class Head:
-    """A Ray cluster of one node."""
-
-    def __init__(self):
-        self.home = Path(tempfile.mkdtemp(prefix="rp"))  # Ray makes sockets there, whose paths must be short
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        words = f"start --head --block --port {port} --num-cpus 2 --temp-dir {self.home}"
-        quiet = "--include-dashboard=false --disable-usage-stats"
-        log = self.home / "head.log"
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "ray"), *words.split(), *quiet.split()],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=self.home,
-            )
-        self.address = until(lambda: re.search(r"--address='([^']+)'", log.read_text()), 60, "Ray").group(1)
-
-    def kill(self):
-        """Everything at once, as when the machine goes down."""
-        processes = [self.process.pid, *(each.pid for each in psutil.Process(self.process.pid).children(True))]
-        for pid in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        shutil.rmtree(self.home, ignore_errors=True)
-
 
 @pytest.fixture(scope="session")
 def ray_head():
@@ -199,8 +151,3 @@ def place(request):
     if ours["executor"] == "ray":
         ours["ray"] = {"address": request.getfixturevalue("ray_head")}
     return ours
-
-
-def on_executors(*names):
-    """Runs a test on each of these executors, by `place`."""
-    return pytest.mark.parametrize("place", names or list(EXECUTORS), indirect=True)

@@ -15,8 +15,7 @@ from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
 import sweep_helpers as helpers
-
-from conftest import on_executors
+from sweep_places import on_executors
 
 APART = ("process", "slurm", "ray")
 """Those with a process for each trial."""

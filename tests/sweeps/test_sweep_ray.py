@@ -17,8 +17,7 @@ from ridgepole.sweeps import load_sweep, run_sweep
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
 import sweep_helpers as helpers
-
-from conftest import Head
+from sweep_places import Head
 
 pytest.importorskip("ray")
 
