@@ -40,7 +40,7 @@ def endings(trial):
 
 
 def environment(trial):
-    keys = ("RIDGEPOLE_DEVICE_LEASE", "RIDGEPOLE_DEVICE_WAIT", "OMP_NUM_THREADS")
+    keys = ("RIDGEPOLE_DEVICE_LEASE", "RIDGEPOLE_DEVICE_WAIT", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     Path(f"environment{trial.number}").write_text(json.dumps({key: os.environ.get(key) for key in keys}))
     print("printed by the trial")
     return 0.0

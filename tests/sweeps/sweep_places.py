@@ -25,14 +25,14 @@ EXECUTORS = {
 
 
 class Head:
-    """A Ray cluster of one node."""
+    """A Ray cluster of one node, which says that it has two cards."""
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="rp"))  # Ray makes sockets there, whose paths must be short
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        words = f"start --head --block --port {port} --num-cpus 2 --temp-dir {self.home}"
+        words = f"start --head --block --port {port} --num-cpus 2 --num-gpus 2 --temp-dir {self.home}"
         quiet = "--include-dashboard=false --disable-usage-stats"
         log = self.home / "head.log"
         with log.open("w") as output:

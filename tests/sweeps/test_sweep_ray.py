@@ -84,12 +84,20 @@ def test_a_cluster_that_is_not_there_is_said_before_the_first_trial(ray, message
 
 
 def test_a_trial_has_its_wishes_its_log_and_a_process_for_itself(ray_head):
-    ray = {"address": ray_head, "num_cpus": 2, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "7"}}}
+    ray = {"address": ray_head, "num_gpus": 1, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "7"}}}
     run_sweep(helpers.environment, sweep_of([0, 1], ray), progress=False)
     told = json.loads(Path("environment1").read_text())
     assert told["OMP_NUM_THREADS"] == "7"
+    assert told["CUDA_VISIBLE_DEVICES"] in ("0", "1"), "Ray shows it the card that it has for it"
     assert told["RIDGEPOLE_DEVICE_LEASE"] == "exclusive"
     assert (load_sweep().path / "trials" / "000001.log").read_text() == "printed by the trial\n"
+
+
+def test_a_trial_that_asks_for_half_a_card_shares_it(ray_head):
+    run_sweep(helpers.environment, sweep_of([0], {"address": ray_head, "num_gpus": 0.5}), progress=False)
+    told = json.loads(Path("environment0").read_text())
+    assert told["RIDGEPOLE_DEVICE_LEASE"] == "shared"
+    assert told["CUDA_VISIBLE_DEVICES"] in ("0", "1")
 
 
 def test_a_worker_is_fresh_for_each_trial_or_the_same(ray_head):

@@ -59,7 +59,7 @@ class RayExecutor(TaskExecutor[int]):
         self._gateway: subprocess.Popen[bytes] | None = None
         self._conn: Connection[Any, Any] | None = None
         self._ended: dict[int, Gone] = {}
-        self._count_up = 0
+        self._submitted = 0
         self._lost = ""
         self._log = Path(os.devnull)
 
@@ -71,7 +71,7 @@ class RayExecutor(TaskExecutor[int]):
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
         gpus = self._settings.needs.get("num_gpus") or 0
-        part = isinstance(gpus, float) and gpus % 1  # several trials on a card, as its owner wishes
+        part = isinstance(gpus, float) and not gpus.is_integer()  # several trials on a card, as was asked for
         moves = "working_dir" not in (self._settings.needs.get("runtime_env") or {})
         parcel = Parcel.of(job, cloudpickle.dumps, _SHARED if part else EXCLUSIVE, moves=moves)
         self._log = self.directory.log
@@ -82,9 +82,9 @@ class RayExecutor(TaskExecutor[int]):
 
     def _launch(self, parcel: Parcel, spec: TrialSpec) -> int:
         del parcel  # the gateway has it
-        self._count_up += 1
-        self._send("submit", self._count_up, spec)
-        return self._count_up
+        self._submitted += 1
+        self._send("submit", self._submitted, spec)
+        return self._submitted
 
     def _gone(self, task: Task[int]) -> Gone | None:
         return self._ended.get(task.handle) or (Gone(self._lost) if self._lost else None)
