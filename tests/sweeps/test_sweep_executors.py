@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ridgepole.errors import MissingExtraError
 from ridgepole.rundir import read_run
 from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
 
@@ -49,6 +50,17 @@ def text_of(path: Path) -> str:
 
 def steps(root: Path) -> list[str]:
     return [line.split()[1] for line in (root / "steps").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("executor", "package", "extra"),
+    [("ray", "ray", "ray"), ("ray", "cloudpickle", "ray"), ("slurm", "submitit", "slurm")],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(executor, package, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"needs {package}, .*'ridgepole\[{extra}\]'"):
+        run_sweep(helpers.square, sweep_of([1], {"executor": executor}), progress=False)
+    assert load_sweep().trials == ()
 
 
 @on_executors()

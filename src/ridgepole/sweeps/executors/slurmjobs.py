@@ -268,7 +268,8 @@ class LocalJobs(Jobs):
         """Finds submitit's process around the trial's: the job's id is its number, unless that is another's by now."""
         try:
             process = psutil.Process(int(number))
-            if process.status() != psutil.STATUS_ZOMBIE and str(self._folders[number]) in process.cmdline():
+            told = " ".join(process.cmdline())  # of a shell, where there is a `setup`
+            if process.status() != psutil.STATUS_ZOMBIE and str(self._folders[number]) in told:
                 return process
         except psutil.Error:
             pass
