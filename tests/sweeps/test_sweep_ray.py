@@ -53,6 +53,21 @@ def test_a_cluster_of_its_own_leaves_nothing_behind_and_says_nothing(monkeypatch
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_gateway_that_is_killed_stops_the_sweep_and_leaves_nothing_behind(monkeypatch):
+    home = Path(tempfile.mkdtemp(prefix="rp"))
+    monkeypatch.setenv("TMPDIR", str(home))
+    driver = helpers.drive("endless", sweep_of([1], {}))
+    helpers.until(Path("begun0").exists, what="the trial")
+    children = psutil.Process(driver.pid).children()
+    (gateway,) = [each for each in children if "raygateway" in " ".join(each.cmdline())]
+    gateway.kill()
+    _, errors = driver.communicate(timeout=60)
+    assert "SweepError: the connection to Ray at 'local' was lost" in errors
+    assert list(home.iterdir()) == []
+    home.rmdir()
+    assert load_sweep().counts == {"waiting": 1}
+
+
 def test_what_no_node_has_is_said_and_waited_for_and_a_stop_ends_the_wait(ray_head):
     """A cluster that scales may get such a node."""
     driver = helpers.drive("square", sweep_of([1], {"address": ray_head, "resources": {"moon": 1}}))

@@ -6,12 +6,15 @@ import contextlib
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ _PATIENCE = 30.0
 """How long a cluster's head may be out of reach before the sweep stops."""
 _CLOSE_SECONDS = 20.0
 _REST = 0.1
+_SHORT = 24
 _SHARED = {**EXCLUSIVE, "RIDGEPOLE_DEVICE_LEASE": "shared"}
 
 
@@ -56,6 +60,7 @@ class RayExecutor(TaskExecutor[int]):
         self._address = str(wishes.get("address") or os.environ.get("RAY_ADDRESS") or "local")
         needs = {key: value for key, value in wishes.items() if key != "address"}
         self._settings = Settings(self._address, needs, reuse, _PATIENCE)
+        self._folder: str | None = None
         self._gateway: subprocess.Popen[bytes] | None = None
         self._conn: Connection[Any, Any] | None = None
         self._ended: dict[int, Gone] = {}
@@ -76,6 +81,9 @@ class RayExecutor(TaskExecutor[int]):
         parcel = Parcel.of(job, cloudpickle.dumps, _SHARED if part else EXCLUSIVE, moves=moves)
         self._log = self.directory.log
         self._late = 0.0 if self._address == "local" else self._late
+        if self._address == "local":
+            self._folder = _short_folder()
+            self._settings = replace(self._settings, folder=self._folder)
         self._start_gateway(parcel)
         self._wait_until_open()
         return parcel
@@ -120,6 +128,8 @@ class RayExecutor(TaskExecutor[int]):
             gateway.wait()
         if conn is not None:
             conn.close()
+        if self._folder is not None:  # which the gateway has removed, unless it was killed
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     # --- the gateway
 
@@ -175,3 +185,9 @@ class RayExecutor(TaskExecutor[int]):
         except (EOFError, OSError):
             found.append(("lost", f"the connection to Ray at {self._address!r} was lost"))
         return found
+
+
+def _short_folder() -> str:
+    """Makes a directory of the cluster's own. Ray has sockets in it, whose whole paths must not be over 107 bytes."""
+    home = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="rp-ray-", dir=home if len(home) <= _SHORT else "/tmp")  # noqa: S108 - as Ray itself

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from ridgepole.sweeps.executors.files import FileWatch
 from ridgepole.sweeps.executors.tasks import Gone
 
 _TURN = 0.05
-_SHORT = 24
 _ORPHAN_SECONDS = 30.0
 """How long trials may take to stop at a tick when there is no driver any more."""
 _REACH_SECONDS = 5.0
@@ -38,12 +36,14 @@ class Settings:
         needs: What a task needs: `num_cpus`, `num_gpus`, `memory`, `resources`, `runtime_env`.
         reuse: Whether a worker process runs one task after another.
         patience: Seconds that the head may be out of reach.
+        folder: Where a cluster of the sweep's own keeps its files; None for another.
     """
 
     address: str
     needs: Mapping[str, Any]
     reuse: bool
     patience: float
+    folder: str | None = None
 
 
 def main(fd: int) -> None:
@@ -55,32 +55,25 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     conn: Connection[Any, Any] = Connection(fd)
     _, settings, parcel = conn.recv()
-    folder = _short_folder() if settings.address == "local" else None
     try:
         try:
-            gateway = _Gateway(conn, settings, parcel, folder)
+            gateway = _Gateway(conn, settings, parcel)
         except Exception as error:  # noqa: BLE001 - whatever Ray raises
             conn.send(("broken", f"Ray can't be used: {text_of(error)}"))
             return
         gateway.serve()
     finally:
         _disconnect()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _short_folder() -> str:
-    """Makes a directory of the cluster's own. Ray has sockets in it, whose whole paths must not be over 107 bytes."""
-    home = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="rp-ray-", dir=home if len(home) <= _SHORT else "/tmp")  # noqa: S108 - as Ray itself
+        if settings.folder is not None:
+            shutil.rmtree(settings.folder, ignore_errors=True)
 
 
 class _Gateway:
-    def __init__(self, conn: Connection[Any, Any], settings: Settings, parcel: Parcel, folder: str | None) -> None:
+    def __init__(self, conn: Connection[Any, Any], settings: Settings, parcel: Parcel) -> None:
         self._conn, self._settings = conn, settings
         self._sending = threading.Lock()
         self._tasks: dict[Any, tuple[int, TrialSpec]] = {}
-        head = _connect(settings.address, folder)
+        head = _connect(settings.address, settings.folder)
         note = _what_lacks(settings)
         if note and settings.address == "local":
             raise SweepError(note)
