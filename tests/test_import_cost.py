@@ -18,6 +18,7 @@ HEAVY = [
     "scipy",
     "yaml",
     "ray",
+    "submitit",
     "numpy",
     "pydantic",
     "rich",

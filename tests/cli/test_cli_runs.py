@@ -123,7 +123,8 @@ def test_doctor(ridgepole):
     text = ridgepole("doctor").stdout
     assert "EXTRA" in text
     report = json.loads(ridgepole("doctor", "--json").stdout)
-    assert {extra["name"] for extra in report["extras"]} == {"torch", "plots", "tensorboard", "wandb", "sweep", "ray"}
+    names = {"torch", "plots", "tensorboard", "wandb", "sweep", "ray", "slurm"}
+    assert {extra["name"] for extra in report["extras"]} == names
     for extra in report["extras"]:
         assert extra["packages"], f"{extra['name']} lists no packages"
         assert extra["complete"] == all(extra["packages"].values())

@@ -1,6 +1,7 @@
 """A toy pipeline that costs milliseconds, for sweeps over it."""
 
 import json
+import secrets
 import sys
 import textwrap
 import zlib
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from sweep_places import EXECUTORS, Head
+
 TOY = '''
-import os, time
+import os, signal, time
 from pathlib import Path
 from ridgepole import Permanence, PipelineProcess, process
 from ridgepole.permanences import BaseLoggerManager
@@ -37,9 +41,10 @@ class Net(Permanence):
 class Train(PipelineProcess):
     """Its loss after n epochs is (1 - lr / width) ** n."""
 
-    def __init__(self, net: Net, logger: BaseLoggerManager, epochs: int = 3, pause: float = 0.0, fail_at: int = -1):
+    def __init__(self, net: Net, logger: BaseLoggerManager, epochs: int = 3, pause: float = 0.0, fail_at: int = -1,
+                 how: str = "raise"):
         self.net, self.logger, self.epoch = net, logger, 0
-        self.epochs, self.pause, self.fail_at = epochs, pause, fail_at
+        self.epochs, self.pause, self.fail_at, self.how = epochs, pause, fail_at, how
 
     def state_dict(self):
         return {"epoch": self.epoch}
@@ -52,6 +57,10 @@ class Train(PipelineProcess):
             if self.epoch == self.fail_at and not Path("mended").exists():
                 if Path("mends").exists():
                     Path("mended").touch()
+                if self.how != "raise":
+                    os.kill(os.getpid(), getattr(signal, self.how))
+                    time.sleep(0.2)
+                    continue
                 raise RuntimeError("as asked")
             self.net.weight *= 1 - self.net.lr / self.net.width
             self.epoch += 1
@@ -117,3 +126,28 @@ GRID = {
 def grid():
     """A sweep of six trials over the toy pipeline."""
     return json.loads(json.dumps(GRID))
+
+
+# --- executors
+
+
+@pytest.fixture(scope="session")
+def ray_head():
+    """The address of a cluster that all tests of a session share: starting one takes seconds."""
+    pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        # it listens to the network: a token of the tests' own keeps others out
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        head = Head()
+        yield head.address
+        head.kill()
+
+
+@pytest.fixture
+def place(request):
+    """What the `ridgepole` table of a sweep says for one executor."""
+    ours = dict(EXECUTORS[request.param])
+    if ours["executor"] == "ray":
+        ours["ray"] = {"address": request.getfixturevalue("ray_head")}
+    return ours

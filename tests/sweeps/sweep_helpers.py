@@ -40,7 +40,7 @@ def endings(trial):
 
 
 def environment(trial):
-    keys = ("RIDGEPOLE_DEVICE_LEASE", "RIDGEPOLE_DEVICE_WAIT", "OMP_NUM_THREADS")
+    keys = ("RIDGEPOLE_DEVICE_LEASE", "RIDGEPOLE_DEVICE_WAIT", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     Path(f"environment{trial.number}").write_text(json.dumps({key: os.environ.get(key) for key in keys}))
     print("printed by the trial")
     return 0.0
@@ -63,6 +63,13 @@ def reports(trial):
         Path(f"stopped{trial.params['x']}").write_text(str(trial.count))
 
 
+def prunable(trial):
+    """The first trial is good and short; the next is worse, and goes on until it is stopped."""
+    for count in range(10 if trial.number == 0 else 2000):
+        trial.report(float(trial.number))
+        time.sleep(0.01 if count < 10 else 0.02)
+
+
 def endless(trial):
     Path(f"begun{trial.number}").touch()
     while True:
@@ -72,7 +79,9 @@ def endless(trial):
 
 def deaf(trial):
     """Ignores being asked."""
-    Path(f"begun{trial.number}").touch()
+    begun = Path(f"begun{trial.number}.part")
+    begun.write_text(str(os.getpid()))
+    begun.replace(f"begun{trial.number}")
     while True:
         try:
             time.sleep(60)

@@ -14,7 +14,7 @@ from ridgepole import __version__
 from ridgepole.cli.output import columns, say, say_json
 from ridgepole.pipeline.provenance import devices
 
-_EXTRAS = ("torch", "plots", "tensorboard", "wandb", "sweep", "ray")
+_EXTRAS = ("torch", "plots", "tensorboard", "wandb", "sweep", "ray", "slurm")
 
 
 def call(arguments: argparse.Namespace) -> int:

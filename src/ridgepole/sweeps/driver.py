@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ridgepole.errors import ConfigError, SweepError
+from ridgepole.errors import ConfigError, SweepError, text_of
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.display import Display
-from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, Reported, Started, TrialSpec
+from ridgepole.sweeps.executors.base import Died, Ended, Event, Evicted, Executor, Reported, Started, TrialSpec
 from ridgepole.sweeps.jobs import Job, PipelineJob
 from ridgepole.sweeps.orphans import Orphans
 from ridgepole.sweeps.outcome import Outcome
@@ -76,10 +76,16 @@ class Sweep:
         guard = self._guard
         with guard.installed():
             guard.on_request = self.executor.wake
-            self.executor.guard = guard
+            self.executor.guard, self.executor.directory = guard, self.directory
             try:
                 self.executor.start(self.job, self._on)
                 self._loop()
+            except KeyboardInterrupt:
+                self.status = self.reason = "interrupted"
+                raise
+            except Exception as error:
+                self.status, self.reason = "failed", text_of(error)
+                raise
             finally:
                 guard.start_cleanup()
                 self.executor.close(now=bool(self._running))
@@ -172,6 +178,19 @@ class Sweep:
             del self._running[row.number]
             killed = self._guard.overdue  # by ourselves, as the user wanted it
             self.ended(row, Outcome("interrupted" if killed else "failed", latest=row.latest, error=event.reason))
+        elif isinstance(event, Evicted):
+            del self._running[row.number]
+            self._evicted(row, event)
+
+    def _evicted(self, row: Row, event: Evicted) -> None:
+        """Sees to a trial that was taken away: it goes on elsewhere, unless the sweep is about to end."""
+        if self._stopping or self._guard.requested is not None:
+            self._was_interrupted(row, event.outcome)
+            return
+        self.ledger.interrupted(row, event.outcome)
+        self.display.left(row)
+        self.display.say(f"trial {row.number} goes on elsewhere: {event.reason}")
+        self._again.append(row)
 
     def ended(self, row: Row, outcome: Outcome) -> None:
         """Sees to an attempt that has ended, however it did."""

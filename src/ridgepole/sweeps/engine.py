@@ -350,7 +350,7 @@ def _drive(
         drive(sweep)
     except BaseException as error:
         if sweep.status == "running":
-            sweep.status, sweep.reason = "stopped", sweep.reason or text_of(error).partition("\n")[0]
+            sweep.status, sweep.reason = "failed", text_of(error)
         if isinstance(error, SweepError):
             error.result = _so_far(sweep, fields)
         raise

@@ -6,7 +6,7 @@ import importlib.util
 
 from ridgepole.errors import MissingExtraError
 
-_EXTRAS = {"torch": "torch"}
+_EXTRAS = {"torch": "torch", "ray": "ray", "cloudpickle": "ray", "submitit": "slurm"}
 _NAMES = {"yaml": "pyyaml"}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,24 +102,33 @@ def takes_trial(function: Callable[..., object]) -> bool:
     return bool(needed) or bool(parameters and parameters[0].name == "trial")
 
 
-def pickled(job: Job) -> bytes:
-    """A job as bytes for another process.
+def pickled(job: Job, dumps: Callable[[Job], bytes] | None = None) -> bytes:
+    """A job as bytes for another process; a logger from outside stays behind.
+
+    Args:
+        job: The job.
+        dumps: What writes it. When None, by name what a process of ours that has loaded the main script too can import,
+            and by its code the rest.
 
     Raises:
         SweepError: If it can't be sent there.
     """
-    import pickle
-
+    if isinstance(job, FunctionJob) and job.logger is not None:
+        job = replace(job, logger=None)
     try:
-        function: Any = getattr(job, "function", None)
-        if function is not None and _needs_its_code(function):
-            import cloudpickle  # type: ignore[import-untyped, unused-ignore]
-
-            return bytes(cloudpickle.dumps(job))
-        return pickle.dumps(job)
+        return (dumps or _dumps)(job)
     except Exception as error:
         hint = "define run_once at the top level of a module, or use the executor 'inline'"
         raise SweepError(f"run_once can't be sent to another process: {error}; {hint}") from error
+
+
+def _dumps(job: Job) -> bytes:
+    function: Any = getattr(job, "function", None)
+    if function is not None and _needs_its_code(function):
+        import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+
+        return bytes(cloudpickle.dumps(job))
+    return pickle.dumps(job)
 
 
 def _needs_its_code(function: Any) -> bool:

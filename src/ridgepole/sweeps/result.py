@@ -58,7 +58,7 @@ class SweepResult:
         id: Its id.
         path: Its directory.
         name: Its name.
-        status: `finished`, `stopped` by what happened in it, `interrupted`, `running`, or `crashed`.
+        status: `finished`, `stopped` by how its trials went, `failed`, `interrupted`, `running`, or `crashed`.
         reason: Why it stopped.
         metric: What is optimised.
         trials: All trials that were ever begun, by number.

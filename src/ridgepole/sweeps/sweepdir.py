@@ -30,6 +30,8 @@ WANDB = "wandb"
 ATTACHED = "attached.json"
 REPORT = "report"
 PAGE = "report.html"
+TASKS = "tasks"
+LOG = "executor.log"
 
 
 class Flock:
@@ -198,6 +200,24 @@ class SweepDir:
     def attach(self, fields: Mapping[str, Any]) -> None:
         """Notes what W&B calls this sweep."""
         write_atomically(self.wandb / ATTACHED, json.dumps(dict(fields)).encode() + b"\n")
+
+    def trial_task(self, number: int, attempt: int) -> Path:
+        """Which task of a scheduler runs an attempt."""
+        return self._trial(number, f"{attempt}.task")
+
+    @property
+    def tasks(self) -> Path:
+        """What a scheduler's client keeps of its tasks."""
+        return self.path / TASKS
+
+    @property
+    def log(self) -> Path:
+        """What a scheduler's client prints."""
+        return self.path / LOG
+
+    def is_there(self) -> bool:
+        """Whether this process sees the sweep, as another machine does only through a file system that both share."""
+        return (self.path / RECORD).is_file()
 
     def _trial(self, number: int, kind: str) -> Path:
         return self.path / TRIALS / f"{number:06d}.{kind}"

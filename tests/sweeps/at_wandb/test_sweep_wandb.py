@@ -222,7 +222,7 @@ def test_a_sweep_that_the_server_refuses(server):
     with pytest.raises(SweepError, match=r"W&B refuses the sweep: .*invalid sweep config: no.*agent\.log") as caught:
         run_sweep(lambda: 1.0, GRID, progress=False)
     assert caught.value.result.trials == ()
-    assert caught.value.result.status == "stopped"
+    assert caught.value.result.status == "failed"
 
 
 @AWAY

@@ -6,16 +6,30 @@ never touches the storage. `executors/<name>.py` has a function `make(options, w
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.sweepdir import SweepDir
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.jobs import Job
+
+
+EXCLUSIVE: Final = {"RIDGEPOLE_DEVICE_LEASE": "exclusive", "RIDGEPOLE_DEVICE_WAIT": "604800"}
+"""What `Device` does in a worker, unless a pipeline says otherwise: no two workers share a card."""
+
+
+def for_workers(count: int) -> dict[str, str]:
+    """Gives the environment of each of so many workers of this machine: a card of its own, a share of the cores."""
+    if count < 2:
+        return dict(EXCLUSIVE)
+    share = max(1, len(os.sched_getaffinity(0)) // count) if hasattr(os, "sched_getaffinity") else 1
+    return {**EXCLUSIVE, "OMP_NUM_THREADS": str(share)}  # else each of them computes on all cores at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,22 @@ class Died:
     reason: str
 
 
-Event: TypeAlias = Started | Reported | Ended | Died
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """The place where a trial ran has taken it away, as a scheduler does; it is begun again, and has not failed.
+
+    Attributes:
+        number: The trial.
+        outcome: How far it came.
+        reason: What is known, such as `preempted`.
+    """
+
+    number: int
+    outcome: Outcome
+    reason: str
+
+
+Event: TypeAlias = Started | Reported | Ended | Died | Evicted
 
 
 class Executor(ABC):
@@ -103,9 +132,11 @@ class Executor(ABC):
 
     Attributes:
         guard: Of the driver's own process, for trials that run in it; set by the driver before `start`.
+        directory: The sweep's; likewise.
     """
 
     guard: SignalGuard | None = None
+    directory: SweepDir
 
     @abstractmethod
     def start(self, job: Job, emit: Callable[[Event], None]) -> None:
@@ -127,7 +158,7 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, spec: TrialSpec) -> None:
-        """Begins a trial. Exactly one `Ended` or `Died` of that number comes of it."""
+        """Begins a trial. Exactly one `Ended`, `Died` or `Evicted` of that number comes of it."""
 
     @abstractmethod
     def pump(self, timeout: float) -> None:

@@ -6,8 +6,11 @@ driver's side of it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +25,8 @@ from ridgepole.sweeps.outcome import Outcome
 from ridgepole.sweeps.sweepdir import SweepDir, read_json
 from ridgepole.sweeps.trial import GuardedLink, Trial, perform
 
-Wish = Literal["prune", "stop"]
+Wish = Literal["prune", "stop", "now"]
+"""To stop at the next tick as pruned, at the next tick with a checkpoint, or at once."""
 
 _LOOK = 0.5
 """Seconds between two looks at what a trial is asked for."""
@@ -90,12 +94,16 @@ class FileLink(GuardedLink):
         directory = SweepDir(Path(spec.directory))
         self._wish = directory.trial_wish(spec.number, spec.attempt)
         self._file = directory.trial_events(spec.number, spec.attempt).open("ab", buffering=0)
+        if self._file.tell():
+            self._file.write(b"\n")  # a process that was killed before may have left half a line
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
+        self._in_main = False
 
     def bind(self, trial: Trial) -> None:
         """Begins to look."""
         super().bind(trial)
+        self._in_main = threading.current_thread() is threading.main_thread()
         self._thread = threading.Thread(target=self._look, name="ridgepole-trial", daemon=True)
         self._thread.start()
 
@@ -119,15 +127,26 @@ class FileLink(GuardedLink):
         self._file.write(json.dumps(value).encode() + b"\n")
 
     def _look(self) -> None:
+        obeyed = ""
         while not self._done.wait(_LOOK):
             try:
                 wish = self._wish.read_text(encoding="ascii")
             except OSError:
                 continue
-            if wish == "prune":
-                self.trial.ask_to_prune()
-            elif wish == "stop":
-                self.trial.ask_to_stop()
+            if wish != obeyed:
+                obeyed = wish
+                self._obey(wish)
+
+    def _obey(self, wish: str) -> None:
+        if wish == "prune":
+            self.trial.ask_to_prune()
+            return
+        self.trial.ask_to_stop()
+        if wish == "now" and self._in_main:  # in another thread nothing can be interrupted
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                if self._done.wait(_LOOK / 5):  # two that come at once are one
+                    return
 
 
 class FileWatch:
@@ -156,6 +175,10 @@ class FileWatch:
         part.write_text(wish, encoding="ascii")
         part.replace(path)
 
+    def begun(self) -> bool:
+        """Whether a process has begun to run the attempt."""
+        return self._events.exists()
+
     def alive(self) -> bool:
         """Whether a process on this machine, or one that shares its locks, runs the trial."""
         return self._directory.trial_lock(self.spec.number).holder() is not None
@@ -169,9 +192,39 @@ class FileWatch:
             return []
         whole = data[: data.rfind(b"\n") + 1]  # a line that is being written is read the next time
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return list(_objects(whole))
 
     def _event(self, line: dict[str, Any]) -> Event:
         if "run" in line:
             return Started(self.spec.number, line["run"])
         return Reported(self.spec.number, tuple(line["values"]), line["seen"])
+
+
+def runs_of(path: Path) -> list[str]:
+    """The run directories that a file of events speaks of, the last one last."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return []
+    return list(dict.fromkeys(each["run"] for each in _objects(data) if "run" in each))
+
+
+def _objects(data: bytes) -> Iterator[dict[str, Any]]:
+    """What whole lines say; half a line that a killed process has left says nothing."""
+    for line in data.splitlines():
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                yield value
+
+
+def print_to(path: Path) -> None:
+    """Sends what the trial prints to a file of its own."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        for stream in (1, 2):
+            os.dup2(fd, stream)
+        os.close(fd)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -15,8 +15,8 @@ from typing import Any
 
 from ridgepole.errors import SweepError
 from ridgepole.sweeps.executors import worker
-from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, TrialSpec
-from ridgepole.sweeps.jobs import FunctionJob, Job, pickled
+from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, TrialSpec, for_workers
+from ridgepole.sweeps.jobs import Job, pickled
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.outcome import Outcome
 from ridgepole.sweeps.sweepdir import SweepDir, read_json
@@ -27,8 +27,6 @@ _INSIST_SECONDS = 5.0
 """How long a trial may take to stop at once, before its worker is killed."""
 _STOP_SECONDS = 30.0
 """How long the trials may take to stop at a tick when the driver ends."""
-_LEASE = {"RIDGEPOLE_DEVICE_LEASE": "exclusive", "RIDGEPOLE_DEVICE_WAIT": "604800"}
-"""What `Device` does in a worker, unless a pipeline says otherwise: no two workers share a card."""
 
 
 def make(options: Options, workers: int) -> ProcessExecutor:
@@ -82,8 +80,6 @@ class ProcessExecutor(Executor):
 
     def start(self, job: Job, emit: Callable[[Event], None]) -> None:
         """Makes sure that the job can be sent; workers start with their first trial."""
-        if isinstance(job, FunctionJob) and job.logger is not None:
-            job = FunctionJob(job.root, job.metric, job.places, job.function)  # a logger stays with its process
         self._job, self._emit = pickled(job), emit
         self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -164,7 +160,7 @@ class ProcessExecutor(Executor):
         ours, theirs = context.Pipe()
         # not a daemon: a training may have processes of its own, such as those of a DataLoader
         process = context.Process(
-            target=worker.main, args=(theirs, self._job, self._environ()), name="ridgepole-worker"
+            target=worker.main, args=(theirs, self._job, for_workers(self._count)), name="ridgepole-worker"
         )
         try:
             process.start()
@@ -176,12 +172,6 @@ class ProcessExecutor(Executor):
         made = _Worker(process, ours)
         self._workers.append(made)
         return made
-
-    def _environ(self) -> dict[str, str]:
-        if self._count < 2:
-            return dict(_LEASE)
-        share = max(1, len(os.sched_getaffinity(0)) // self._count) if hasattr(os, "sched_getaffinity") else 1
-        return {**_LEASE, "OMP_NUM_THREADS": str(share)}  # else each of them computes on all cores at once
 
     def _read(self, each: _Worker) -> None:
         try:

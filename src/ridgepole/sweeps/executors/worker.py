@@ -7,7 +7,6 @@ import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from ridgepole.errors import text_of
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import Ended, Reported, Started, TrialSpec
-from ridgepole.sweeps.executors.files import performing
+from ridgepole.sweeps.executors.files import performing, print_to
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.sweepdir import SweepDir
 from ridgepole.sweeps.trial import GuardedLink, Trial, perform
@@ -54,7 +53,7 @@ def main(conn: Connection[Any, Any], job: bytes, environ: Mapping[str, str]) -> 
 
 
 def _run(job: Job, spec: TrialSpec, inbox: _Inbox) -> None:
-    _print_to(SweepDir(Path(spec.directory)).trial_log(spec.number))
+    print_to(SweepDir(Path(spec.directory)).trial_log(spec.number))
     guard = SignalGuard()
     with performing(spec) as keep, guard.installed():
         link = _PipeLink(spec.number, inbox, guard)
@@ -62,18 +61,6 @@ def _run(job: Job, spec: TrialSpec, inbox: _Inbox) -> None:
         keep(outcome)  # before anybody is told: whoever is killed now, it is known
     inbox.done()
     inbox.send(("event", Ended(spec.number, outcome)))
-
-
-def _print_to(path: Path) -> None:
-    """Sends what the trial prints to a file of its own."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        for stream in (1, 2):
-            os.dup2(fd, stream)
-        os.close(fd)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 class _Inbox:
