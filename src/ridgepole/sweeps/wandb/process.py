@@ -68,12 +68,13 @@ class AgentProcess:
             stdin.flush()
 
     def close(self) -> None:
-        """Ends it and the processes of its own."""
+        """Ends it and the processes of its own; those of one that has ended end by themselves."""
         import psutil
 
         mine: list[Any] = []
         with contextlib.suppress(psutil.Error):
-            mine = psutil.Process(self._process.pid).children(recursive=True)
+            if self.alive:  # else its number may be another's by now
+                mine = psutil.Process(self._process.pid).children(recursive=True)
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()  # upon which it leaves

@@ -52,6 +52,7 @@ class AtWandB(Source):
             "over": self._over,
             "gone": self._gone,
         }
+        self._processes: list[AgentProcess] = []
         self._agents: list[AgentProcess] = []
         self._begun = False
         self._given_rows: deque[Row] = deque()
@@ -146,7 +147,7 @@ class AtWandB(Source):
                 break
         if self._sending:
             self._say_once("W&B did not get all of the sweep's last values")
-        for agent in {*self._agents, *self._serving}:
+        for agent in self._processes:
             agent.close()
         self._agents, self._serving = [], {}
 
@@ -156,12 +157,12 @@ class AtWandB(Source):
         self._begun = True
         self._since = time.monotonic()
         for _ in range(count):
-            self._agents.append(AgentProcess(self._folder, self._news, {"agent": self._path}))
+            self._agents.append(self._process({"agent": self._path}))
         self._hunting.update(self._agents)
 
-    @property
-    def _folder(self) -> Path:
-        return self._sweep.directory.wandb
+    def _process(self, order: Mapping[str, Any]) -> AgentProcess:
+        self._processes.append(AgentProcess(self._sweep.directory.wandb, self._news, order))
+        return self._processes[-1]
 
     def _hear(self, agent: AgentProcess, told: Mapping[str, Any]) -> None:
         for name, value in told.items():
@@ -207,7 +208,6 @@ class AtWandB(Source):
             self._error = self._error or "its process has died"
         self._hunting.discard(agent)
         self._done(agent, "")
-        agent.close()
 
     # --- who logs a trial at W&B
 
@@ -216,7 +216,7 @@ class AtWandB(Source):
         for agent, served in self._serving.items():
             if served is row and agent.alive:
                 return agent
-        agent = AgentProcess(self._folder, self._news, {"run": row.environ})
+        agent = self._process({"run": row.environ})
         self._serving[agent] = row
         return agent
 
