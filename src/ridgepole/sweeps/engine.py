@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ridgepole.errors import ConfigError, SweepError, text_of
+from ridgepole.errors import SweepError
 from ridgepole.permanence import run_of
 from ridgepole.permanences.loggers.base import BaseLoggerManager
-from ridgepole.sweeps import executors
-from ridgepole.sweeps.executors import inline
+from ridgepole.sweeps.conduct import conduct, result_of
 from ridgepole.sweeps.extras import need
-from ridgepole.sweeps.jobs import FunctionJob, Job, PipelineJob, takes_trial
+from ridgepole.sweeps.jobs import FunctionJob, PipelineJob, takes_trial
 from ridgepole.sweeps.options import Executor as ExecutorName
 from ridgepole.sweeps.precheck import check_pipeline, places_of
 from ridgepole.sweeps.result import SweepResult
 from ridgepole.sweeps.spec import SweepSpec, read_sweep
-from ridgepole.sweeps.sweepdir import Flock, SweepDir, find_sweep
-
-if TYPE_CHECKING:
-    from ridgepole.sweeps.driver import Sweep
-    from ridgepole.sweeps.ledger import Ledger
+from ridgepole.sweeps.sweepdir import SweepDir, find_sweep
 
 
 def run_sweep(
@@ -81,7 +71,7 @@ def run_sweep(
         count = count or service["count"]
     spec = _with(spec, executor, workers)
     job = FunctionJob(str(Path(root).absolute()), spec.metric, places_of(spec), run_once, logger)
-    return _conduct(spec, job, Path(root), count, resume, progress=progress)
+    return conduct(spec, job, Path(root), count, resume, progress=progress)
 
 
 def sweep_pipeline(
@@ -124,7 +114,7 @@ def sweep_pipeline(
     home = Path(root) if root is not None else file.parent / "runs"
     check_pipeline(spec, file, overrides)
     job = PipelineJob(str(home.absolute()), spec.metric, places_of(spec), str(file), tuple(overrides))
-    return _conduct(spec, job, home, count, resume, progress=progress)
+    return conduct(spec, job, home, count, resume, progress=progress)
 
 
 def resume_sweep(
@@ -173,7 +163,7 @@ def resume_sweep(
         raise SweepError(f"sweep {directory.id} can't go on: the pipeline's file {file} is gone")
     check_pipeline(spec, Path(file), values)
     job = PipelineJob(str(directory.root), spec.metric, {}, str(file), tuple(values))
-    return _conduct(spec, job, directory.root, count, directory.id, progress=progress)
+    return conduct(spec, job, directory.root, count, directory.id, progress=progress)
 
 
 def load_sweep(sweep: str | None = None, root: str | Path = "runs") -> SweepResult:
@@ -198,7 +188,7 @@ def load_sweep(sweep: str | None = None, root: str | Path = "runs") -> SweepResu
     fields = directory.record()
     spec = read_sweep(directory.spec())
     alive = directory.lock.holder() is not None
-    return _result(directory, spec, fields, read_trials(directory, spec, alive=alive), alive=alive)
+    return result_of(directory, spec, fields, read_trials(directory, spec, alive=alive), alive=alive)
 
 
 def pipeline_of(spec: SweepSpec, given: str | Path | None = None) -> Path:
@@ -220,9 +210,6 @@ def pipeline_of(spec: SweepSpec, given: str | Path | None = None) -> Path:
     )
 
 
-# --- one driver
-
-
 def _with(spec: SweepSpec, executor: ExecutorName | None, workers: int | None) -> SweepSpec:
     options = spec.options
     if executor is not None:
@@ -234,162 +221,6 @@ def _with(spec: SweepSpec, executor: ExecutorName | None, workers: int | None) -
     return replace(spec, options=options)
 
 
-def _conduct(
-    spec: SweepSpec, job: Job, root: Path, count: int | None, resume: str | None, *, progress: bool
-) -> SweepResult:
-    directory, before = None, {}
-    if resume is not None:
-        directory = find_sweep(None if resume == "latest" else resume, root)
-        before = directory.record()
-        stored = read_sweep(directory.spec())
-        spec = replace(
-            stored, options=spec.options if spec.options.storage == stored.options.storage else stored.options
-        )
-        count = count if count is not None else before.get("count")
-    limit = _limit(spec, count)
-    check: Callable[[], None] = getattr(executors.find(spec.options.place), "check", lambda: None)
-    check()  # before anything is made
-    directory = directory or SweepDir.create(root)
-    lock = _claimed(directory)
-    try:
-        return _driven(directory, spec, job, limit, {"count": count, **_kept(before)}, progress=progress)
-    finally:
-        lock.release()
-
-
-def _limit(spec: SweepSpec, count: int | None) -> int:
-    try:
-        return spec.limit(count)
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise SweepError(str(error)) from error
-
-
-def _claimed(directory: SweepDir) -> Flock:
-    """Takes the one driver's lock.
-
-    Raises:
-        SweepError: If another process drives this sweep.
-    """
-    lock = directory.lock
-    if lock.take(patience=1.0):
-        return lock
-    holder = lock.holder() or {}
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-    raise SweepError(f"sweep {directory.id} is running already: {who} drives it")
-
-
-def _kept(before: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: before[key] for key in ("created", "seed", "pipeline", "overrides") if key in before}
-
-
-def _driven(
-    directory: SweepDir, spec: SweepSpec, job: Job, limit: int, kept: Mapping[str, Any], *, progress: bool
-) -> SweepResult:
-    from ridgepole.sweeps.ledger import Ledger
-
-    options = spec.options
-    fields: dict[str, Any] = {
-        "name": spec.name,
-        "status": "running",
-        "reason": "",
-        "created": time.time(),
-        "ended": None,
-        "limit": limit,
-        "executor": options.place,
-        "workers": options.workers,
-        "seed": options.seed if options.seed is not None else secrets.randbits(32),
-        "pipeline": getattr(job, "file", None),
-        "overrides": _masked(getattr(job, "overrides", ())),
-        "file": str(spec.file.absolute()) if spec.file is not None else None,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-    } | dict(kept)
-    if not (directory.path / "spec.json").exists():
-        directory.write_spec(spec.to_dict(), spec.source, spec.file.suffix if spec.file is not None else "")
-    directory.write_record(fields)
-    with _quiet_optuna():
-        try:
-            ledger = Ledger(directory, spec, fields["seed"], _say)
-            try:
-                return _drive(directory, spec, job, limit, ledger, fields, progress=progress)
-            finally:
-                ledger.close()
-        finally:
-            if fields["status"] == "running":
-                fields["status"] = "failed"
-            directory.write_record(fields | {"ended": time.time()})
-
-
-def _drive(
-    directory: SweepDir,
-    spec: SweepSpec,
-    job: Job,
-    limit: int,
-    ledger: Ledger,
-    fields: dict[str, Any],
-    *,
-    progress: bool,
-) -> SweepResult:
-    from ridgepole.sweeps.display import Bars, Display
-    from ridgepole.sweeps.driver import Sweep
-    from ridgepole.sweeps.source import Source
-
-    options = spec.options
-    done = sum(row.outcome is not None for row in ledger.rows.values())
-    apart = options.place != "inline"
-    name = spec.name or "sweep"
-    display = Bars(name, limit, done, spec.metric, _say, rows=apart) if progress else Display(_say)
-    module = executors.find(options.place)
-    executor = getattr(module, "make", inline.make)(options, options.workers)
-    sweep = Sweep(spec, job, directory, ledger, limit, options.workers, executor, display, Source(ledger, limit))
-    drive: Callable[[Sweep], None] = getattr(module, "drive", Sweep.drive)
-    display.open()
-    try:
-        drive(sweep)
-    except BaseException as error:
-        if sweep.status == "running":
-            sweep.status, sweep.reason = "failed", text_of(error)
-        if isinstance(error, SweepError):
-            error.result = _so_far(sweep, fields)
-        raise
-    finally:
-        display.close()
-        fields |= {"status": sweep.status, "reason": sweep.reason}
-    return _so_far(sweep, fields)
-
-
-def _so_far(sweep: Sweep, fields: Mapping[str, Any]) -> SweepResult:
-    rows = sorted(sweep.ledger.rows.values(), key=lambda row: row.number)
-    told = {**fields, "status": sweep.status, "reason": sweep.reason}
-    return _result(sweep.directory, sweep.spec, told, [row.result(alive=False) for row in rows], alive=True)
-
-
-def _result(
-    directory: SweepDir, spec: SweepSpec, fields: Mapping[str, Any], trials: Sequence[Any], *, alive: bool
-) -> SweepResult:
-    status = str(fields.get("status", "running"))
-    return SweepResult(
-        directory.id,
-        directory.path,
-        fields.get("name"),
-        "crashed" if status == "running" and not alive else status,
-        str(fields.get("reason", "")),
-        spec.metric,
-        tuple(trials),
-        int(fields.get("limit", 0)),
-        fields.get("pipeline"),
-        tuple(text for text in fields.get("overrides", ()) if not text.endswith("***")),
-    )
-
-
-def _masked(overrides: Sequence[str]) -> list[str]:
-    from ridgepole.config import parse_override
-
-    return [parse_override(text).place.text for text in overrides]
-
-
 def _restored(directory: SweepDir, stored: Sequence[str], given: Sequence[str]) -> list[str]:
     """The `-s` values of a sweep that goes on; secret ones have to be given again."""
     names = {text.partition("=")[0].strip() for text in given}
@@ -399,23 +230,3 @@ def _restored(directory: SweepDir, stored: Sequence[str], given: Sequence[str]) 
             message = f"sweep {directory.id} was started with -s {name}=..., a secret that is stored nowhere"
             raise SweepError(f"{message}: give it again")
     return [text for text in stored if not text.endswith("***")] + list(given)
-
-
-class _quiet_optuna:  # noqa: N801 - used as a function
-    """Optuna's own messages are about what this package says itself."""
-
-    def __enter__(self) -> None:
-        import optuna
-
-        self._before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(self._before)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
