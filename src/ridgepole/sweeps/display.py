@@ -10,7 +10,7 @@ from ridgepole.sweeps.objective import Metric
 from ridgepole.sweeps.outcome import Outcome
 
 if TYPE_CHECKING:
-    from ridgepole.sweeps.ledger import Row
+    from ridgepole.sweeps.rows import Row
 
 _SWEEP, _TRIALS = "sweep", "trial"
 _ROWS = 16

@@ -23,7 +23,8 @@ from ridgepole.sweeps.spec import SweepSpec
 from ridgepole.sweeps.sweepdir import SweepDir
 
 if TYPE_CHECKING:
-    from ridgepole.sweeps.ledger import Ledger, Row
+    from ridgepole.sweeps.ledger import Ledger
+    from ridgepole.sweeps.rows import Row
 
 _POLL = 0.2
 """Seconds between two looks at what the handlers of signals have noted."""

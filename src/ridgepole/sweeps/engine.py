@@ -182,7 +182,7 @@ def load_sweep(sweep: str | None = None, root: str | Path = "runs") -> SweepResu
         MissingExtraError: If Optuna is not installed.
     """
     need("optuna", "a sweep")
-    from ridgepole.sweeps.ledger import read_trials
+    from ridgepole.sweeps.rows import read_trials
 
     directory = find_sweep(sweep, Path(root))
     fields = directory.record()

@@ -9,81 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from ridgepole.sweeps.objective import Tally, impute
 from ridgepole.sweeps.outcome import Outcome
 from ridgepole.sweeps.pruner import should_stop
-from ridgepole.sweeps.result import TrialResult
+from ridgepole.sweeps.rows import BEGUN, OUTCOME, Row, rows_of, state_of
 from ridgepole.sweeps.samplers import make_sampler
 from ridgepole.sweeps.spec import SweepSpec
 from ridgepole.sweeps.storage import Store
 from ridgepole.sweeps.sweepdir import SweepDir
-
-_BEGUN, _OUTCOME = "ridgepole", "outcome"
-"""Names of a trial's attributes: how it was begun, and how it ended."""
-
-
-@dataclass(slots=True)
-class Row:
-    """A trial, as the driver knows it.
-
-    Attributes:
-        number: Its number.
-        trial_id: What the storage calls it.
-        values: Its parameters; empty while they are not all drawn.
-        attempts: How often it was begun.
-        failures: How many of these attempts failed by themselves, so that retries count them.
-        runs: Directories of its runs, as ids.
-        environ: Environment variables that belong to it.
-        history: Finite values of the metric, where pruning needs them.
-        latest: The last of them.
-        outcome: How it ended for good; None while it is in flight.
-        imputed: What Optuna was told instead of a value.
-        stopped: Whether it ended only because the sweep did.
-        told: Whether Optuna knows its end.
-    """
-
-    number: int
-    trial_id: int
-    values: dict[str, Any] = field(default_factory=dict)
-    attempts: int = 0
-    failures: int = 0
-    runs: list[str] = field(default_factory=list)
-    environ: dict[str, str] = field(default_factory=dict)
-    history: list[float] = field(default_factory=list)
-    latest: float | None = None
-    outcome: Outcome | None = None
-    imputed: float | None = None
-    stopped: bool = False
-    told: bool = False
-
-    def begun(self) -> dict[str, Any]:
-        """What the storage keeps of how it was begun."""
-        told = {"values": self.values, "attempts": self.attempts, "failures": self.failures, "runs": self.runs}
-        return told | {"environ": self.environ} if self.environ else told
-
-    def result(self, *, alive: bool) -> TrialResult:
-        """The trial for people; `alive` says whether a driver is at work."""
-        outcome = self.outcome
-        status = ("running" if alive else "waiting") if outcome is None else outcome.status
-        return TrialResult(
-            self.number,
-            "stopped" if self.stopped else status,
-            None if outcome is None else outcome.value,
-            dict(self.values),
-            self.runs[-1] if self.runs else None,
-            tuple(self.runs),
-            self.attempts,
-            "" if outcome is None else outcome.error,
-            self.imputed,
-            self.latest if outcome is None else outcome.latest,
-            None if outcome is None else outcome.seconds,
-        )
 
 
 class Ledger:
@@ -108,7 +47,7 @@ class Ledger:
         self._spec = spec
         self._store = Store(directory, spec, writes=True, say=say)
         self._distributions = spec.space.distributions()
-        self.rows: dict[int, Row] = {row.number: row for row in _rows(self._store, spec)}
+        self.rows: dict[int, Row] = {row.number: row for row in rows_of(self._store, spec)}
         self._store.study.sampler = make_sampler(spec, seed, first=len(self.rows))
         self._in_doubt = False
         grid = spec.grid() if spec.method == "grid" else None
@@ -153,7 +92,7 @@ class Ledger:
     def _begin(self, values: dict[str, Any] | None, environ: dict[str, str]) -> tuple[Row, optuna.Trial | None]:
         """Creates a trial in the storage; one whose parameters are known in one operation."""
         if self._in_doubt:  # a try before this one failed, and may have gone through all the same
-            for row in _rows(self._store, self._spec):
+            for row in rows_of(self._store, self._spec):
                 if row.number not in self.rows:
                     self._in_doubt = False
                     return row, None
@@ -170,7 +109,7 @@ class Ledger:
                 state=TrialState.RUNNING,
                 params=params,
                 distributions=self._distributions if params else {},
-                user_attrs={_BEGUN: row.begun()},
+                user_attrs={BEGUN: row.begun()},
             )
             row.trial_id = storage.create_new_trial(study_id, template)
         self._in_doubt = False
@@ -198,7 +137,7 @@ class Ledger:
             SweepError: If the storage can't be used.
         """
         row.attempts += 1
-        self._note(row, _BEGUN, row.begun())
+        self._note(row, BEGUN, row.begun())
 
     # --- while it runs
 
@@ -207,7 +146,7 @@ class Ledger:
         row = self.rows[number]
         if run not in row.runs:
             row.runs.append(run)
-            self._note(row, _BEGUN, row.begun())
+            self._note(row, BEGUN, row.begun())
 
     def report(self, number: int, values: Sequence[float], seen: int) -> bool:
         """Takes in values of the metric.
@@ -235,12 +174,12 @@ class Ledger:
         """Notes an attempt that failed and is tried again."""
         row.failures += 1
         row.runs += [run for run in outcome.runs if run not in row.runs]
-        self._note(row, _BEGUN, row.begun())
+        self._note(row, BEGUN, row.begun())
 
     def interrupted(self, row: Row, outcome: Outcome) -> None:
         """Notes that a trial was stopped and is left to a resume."""
         row.runs += [run for run in outcome.runs if run not in row.runs]
-        self._note(row, _BEGUN, row.begun())
+        self._note(row, BEGUN, row.begun())
 
     # --- end
 
@@ -261,7 +200,7 @@ class Ledger:
         if not stopped and (outcome.status == "failed" or (outcome.status == "pruned" and lacks)):
             row.imputed = self._imputed(row, outcome)
         told = outcome.as_dict() | {"imputed": row.imputed, "stopped": stopped, "runs": row.runs}
-        self._note(row, _OUTCOME, told)
+        self._note(row, OUTCOME, told)
         row.outcome, row.stopped = replace(outcome, runs=tuple(row.runs)), stopped
         self._tell(row)
         self._store.sync()
@@ -279,7 +218,7 @@ class Ledger:
     def _tell(self, row: Row) -> None:
         """Tells Optuna what is recorded, unless it knows."""
         assert row.outcome is not None
-        state, value = _state(row, needs_value=self._spec.metric is not None)
+        state, value = state_of(row, needs_value=self._spec.metric is not None)
 
         def tell() -> None:
             if not self._store.storage.get_trial(row.trial_id).state.is_finished():
@@ -298,65 +237,3 @@ class Ledger:
     def close(self) -> None:
         """Closes the storage."""
         self._store.close()
-
-
-def _state(row: Row, *, needs_value: bool) -> tuple[TrialState, float | None]:
-    """What Optuna is told of a trial that has ended."""
-    outcome = row.outcome
-    assert outcome is not None
-    if row.stopped:
-        return TrialState.FAIL, None
-    value = outcome.value if outcome.value is not None else row.imputed
-    if outcome.status == "pruned":
-        return TrialState.PRUNED, value
-    if outcome.status == "failed":
-        value = row.imputed
-    if value is None and (needs_value or outcome.status == "failed"):
-        return TrialState.FAIL, None
-    return TrialState.COMPLETE, value
-
-
-def _rows(store: Store, spec: SweepSpec) -> list[Row]:
-    """All trials of a storage."""
-    trials = store.patiently(lambda: store.study.get_trials(deepcopy=False))
-    return [_row(store, spec, trial) for trial in trials]
-
-
-def _row(store: Store, spec: SweepSpec, trial: FrozenTrial) -> Row:
-    find = store.storage.get_trial_id_from_study_id_trial_number
-    row = Row(trial.number, store.patiently(lambda: find(store.study_id, trial.number)))
-    begun, told = trial.user_attrs.get(_BEGUN, {}), trial.user_attrs.get(_OUTCOME)
-    row.values = dict(begun.get("values", {}))
-    if not row.values and len(trial.params) == len(spec.space.distributions()):
-        row.values = spec.space.decode(trial.params)
-    row.attempts, row.failures = int(begun.get("attempts", 0)), int(begun.get("failures", 0))
-    row.runs, row.environ = list(begun.get("runs", ())), dict(begun.get("environ", {}))
-    row.history = [value for _, value in sorted(trial.intermediate_values.items())]
-    row.told = trial.state.is_finished()
-    row.latest = row.history[-1] if row.history else None
-    if told is not None:
-        row.outcome, row.imputed, row.stopped = Outcome.from_dict(told), told.get("imputed"), bool(told.get("stopped"))
-        row.runs = list(told.get("runs", row.runs))
-        del row.history[row.outcome.count :]  # what an attempt before had logged further on
-    return row
-
-
-def read_trials(directory: SweepDir, spec: SweepSpec, *, alive: bool) -> list[TrialResult]:
-    """The trials of a sweep, without changing anything.
-
-    Args:
-        directory: The sweep's directory.
-        spec: The sweep.
-        alive: Whether a driver is at work on it.
-
-    Raises:
-        SweepError: If the storage can't be read.
-    """
-    try:
-        store = Store(directory, spec, writes=False)
-    except (KeyError, FileNotFoundError):  # killed before it had a study
-        return []
-    try:
-        return [row.result(alive=alive) for row in _rows(store, spec)]
-    finally:
-        store.close()

@@ -20,7 +20,7 @@ from ridgepole.sweeps.sweepdir import read_json
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.driver import Sweep
-    from ridgepole.sweeps.ledger import Row
+    from ridgepole.sweeps.rows import Row
 
 PATIENCE = 45.0
 """Seconds that a worker without a driver has to stop by itself: its own grace time and some more."""

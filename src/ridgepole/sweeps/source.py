@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ridgepole.sweeps.outcome import Outcome
 
 if TYPE_CHECKING:
-    from ridgepole.sweeps.ledger import Ledger, Row
+    from ridgepole.sweeps.ledger import Ledger
+    from ridgepole.sweeps.rows import Row
 
 
 class Source:

@@ -18,7 +18,7 @@ from ridgepole.sweeps.wandb.process import AgentProcess, News
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.driver import Sweep
-    from ridgepole.sweeps.ledger import Row
+    from ridgepole.sweeps.rows import Row
 
 _SAY_AFTER = 30.0
 """Seconds without a trial after which a line says so."""
