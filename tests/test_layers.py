@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "ridgepole"
 
 LAYERS = [
     "errors",
+    "files",
     "launch",
     "threads",
     "ticks",

@@ -10,7 +10,8 @@ import threading
 import pytest
 
 from ridgepole import RunDirError
-from ridgepole.rundir import RunDir, find_run, is_owned, list_runs, new_run_id, read_run, write_atomically
+from ridgepole.files import write_atomically
+from ridgepole.rundir import RunDir, find_run, is_owned, list_runs, new_run_id, read_run
 
 
 def test_ids_sort_by_time():

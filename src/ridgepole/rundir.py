@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 import secrets
 import socket
 import time
-import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole.errors import RunDirError, did_you_mean
+from ridgepole.files import Flock, write_atomically
 
 FORMAT = 1
 """Version of the layout; a directory with a larger one is refused."""
@@ -62,37 +62,6 @@ def new_run_id(now: float | None = None) -> str:
     return f"{datetime.fromtimestamp(whole, UTC):%Y%m%d-%H%M%S}-{fraction:04x}{secrets.token_hex(2)}"
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replaces a file so that a reader, or a crash, sees the old one or the new one and never a part.
-
-    Args:
-        path: What to replace; its directory exists.
-        data: The whole new content.
-        mode: Permission bits of the new file.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Makes the names in a directory, such as that of a file renamed into it, survive a loss of power."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class RunDir:
     """One run's directory, held by the process that runs it.
 
@@ -102,7 +71,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._owner: int | None = None
+        self._owner = Flock(path / OWNER)
         self._processes: int | None = None
 
     @classmethod
@@ -131,7 +100,8 @@ class RunDir:
                     continue
                 break
             run = cls(path)
-            run._own()
+            if not run._owner.take(patience=30.0):  # such as one who cleans up, and asks for a moment who owns it
+                raise BlockingIOError(errno.EWOULDBLOCK, f"another process holds {path / OWNER}")
         except OSError as error:
             reason = error.strerror or str(error)
             raise RunDirError(f"can't make a run directory in {root}: {reason}; name another with --run-dir") from error
@@ -157,34 +127,19 @@ class RunDir:
         """
         run = cls(path.absolute())
         try:
-            run._own(patience=1.0)
-        except BlockingIOError:
-            raise RunDirError(f"run {path.name} is running already: {_owner_of(path)} owns it") from None
+            owned = run._owner.take(patience=1.0)
         except OSError as error:
             raise RunDirError(f"run {path.name} can't be written: {error.strerror or error}") from error
+        if not owned:
+            raise RunDirError(f"run {path.name} is running already: {run._owner.who()} owns it")
         return run
-
-    def _own(self, patience: float | None = None) -> None:
-        # A descriptor of our own rather than a lock object: the kernel gives it back on any death, and no
-        # finaliser can close it early.
-        fd = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            _lock(fd, patience)
-            # Here and not in run.json: whoever is refused may look before that is written.
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._owner = fd
-        _disown_in_children(self)
 
     def close(self) -> None:
         """Gives the ownership back."""
-        for fd in (self._owner, self._processes):
-            if fd is not None:
-                os.close(fd)
-        self._owner = self._processes = None
+        self._owner.release()
+        if self._processes is not None:
+            os.close(self._processes)
+            self._processes = None
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes one of the directory's JSON files atomically."""
@@ -272,48 +227,6 @@ def read_attempts(directory: Path) -> list[dict[str, Any]]:
     return [found[number] for number in sorted(found)]
 
 
-def _owner_of(path: Path) -> str:
-    """Who holds a run's lock, by its own word."""
-    try:
-        word = (path / OWNER).read_text(encoding="utf-8", errors="replace")[:200].strip()
-    except OSError:
-        word = ""
-    return word or "another process"
-
-
-def _disown_in_children(run: RunDir) -> None:
-    """Closes a forked child's copy of the lock: a worker that outlives a killed run must not make it look alive."""
-    reference = weakref.ref(run)  # such hooks can't be taken back
-
-    def disown() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.close()
-
-    os.register_at_fork(after_in_child=disown)
-
-
-def _lock(fd: int, patience: float | None) -> None:
-    """Takes a lock; a reader that asks who owns it holds it for a moment, so one refusal says nothing.
-
-    Raises:
-        BlockingIOError: If another process still holds it after so many seconds.
-    """
-    if patience is None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        return
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
 @dataclass(frozen=True, slots=True)
 class RunInfo:
     """What a run directory says of itself.
@@ -393,19 +306,7 @@ def read_processes(run: RunInfo) -> list[dict[str, Any]]:
 
 def is_owned(path: Path) -> bool:
     """Whether a live process runs this run."""
-    try:
-        fd = os.open(path / OWNER, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a filesystem without locks: nobody can be proven to hold it
-        return False
-    finally:
-        os.close(fd)
-    return False
+    return Flock(path / OWNER).holder() is not None
 
 
 def list_runs(root: Path) -> Iterator[RunInfo]:

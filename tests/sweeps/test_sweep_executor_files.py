@@ -84,14 +84,14 @@ def test_two_processes_never_run_the_same_trial(spec, monkeypatch):
     monkeypatch.setattr("ridgepole.sweeps.executors.files._PATIENCE", 0.1)
     lock = SweepDir(Path(spec.directory)).trial_lock(spec.number)
     code = (
-        "import sys, time; from pathlib import Path; from ridgepole.sweeps.sweepdir import Flock\n"
+        "import sys, time; from pathlib import Path; from ridgepole.files import Flock\n"
         f"Flock(Path({str(lock.path)!r})).take(); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     with holder:
         assert holder.stdout.readline() == "held\n"
         assert FileWatch(spec).alive()
-        with pytest.raises(SweepError, match="trial 3 is run by another process"):
+        with pytest.raises(SweepError, match="trial 3 is run already, by process"):
             perform_in_files(job(lambda: 1.0), spec)
         holder.kill()
     assert not FileWatch(spec).alive()

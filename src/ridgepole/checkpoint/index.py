@@ -11,7 +11,7 @@ from typing import Any
 from ridgepole.checkpoint.layout import INDEX
 from ridgepole.checkpoint.manifest import FORMAT, CheckpointInfo
 from ridgepole.checkpoint.retention import best_first, newest_first
-from ridgepole.rundir import write_atomically
+from ridgepole.files import write_atomically
 
 
 def write_index(directory: Path, infos: Sequence[CheckpointInfo], keep_best: int) -> None:

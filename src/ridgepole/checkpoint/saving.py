@@ -20,7 +20,7 @@ from ridgepole.checkpoint.policy import KeepBest
 from ridgepole.checkpoint.tensors import write_tensors
 from ridgepole.checkpoint.tree import encode_state
 from ridgepole.errors import CheckpointError, StateError
-from ridgepole.rundir import fsync_directory
+from ridgepole.files import fsync_directory
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from ridgepole.checkpoint.policy import KeepBest
 from ridgepole.checkpoint.retention import best_first, newest_first, superfluous
 from ridgepole.checkpoint.saving import Saved, Saving, system_errors
 from ridgepole.errors import CheckpointError, did_you_mean
-from ridgepole.rundir import fsync_directory
+from ridgepole.files import fsync_directory
 
 
 class CheckpointStore:

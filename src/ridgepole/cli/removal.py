@@ -17,6 +17,7 @@ from pathlib import Path
 from ridgepole import rundir
 from ridgepole.cli.output import columns, complain, counted, near, say, size, when
 from ridgepole.errors import RunDirError
+from ridgepole.files import fsync_directory
 from ridgepole.rundir import RunDir, RunInfo
 
 _LEFTOVER = re.compile(r"\.removing-.+-[0-9a-f]{8}")
@@ -212,7 +213,7 @@ def _put_aside(path: Path) -> Path:
     """Takes the name away first, and on the disk: whatever happens then, no half of it is seen under its name."""
     away = path.with_name(f".removing-{path.name}-{secrets.token_hex(4)}")
     path.rename(away)
-    rundir.fsync_directory(path.parent)
+    fsync_directory(path.parent)
     return away
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ridgepole import rundir
 from ridgepole.errors import RunDirError
+from ridgepole.files import write_atomically
 
 FOLDER = "export"
 """Where exports go inside a run directory."""
@@ -80,7 +80,7 @@ def claimed(path: Path, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         yield found
         text = json.dumps(facts | found | {"complete": True, "time": time.time()}, indent=2, ensure_ascii=False)
-        rundir.write_atomically(manifest, text.encode() + b"\n")
+        write_atomically(manifest, text.encode() + b"\n")
     except BaseException:
         _remove(path, whole=made)
         raise

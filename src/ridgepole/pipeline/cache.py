@@ -22,6 +22,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.checkpoint import CheckpointStore, Loaded, rng
 from ridgepole.errors import CheckpointError, StateError, add_note_once
+from ridgepole.files import fsync_directory
 from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.controller import Controller
 from ridgepole.pipeline.fingerprint import FORMAT, IncomparableError, chained, fingerprint_of, identity_of, used_by
@@ -220,7 +221,7 @@ class ProcessCache:
             path.rename(old)
         with contextlib.suppress(FileExistsError):  # another run was quicker, with the same
             new.rename(path)
-        rundir.fsync_directory(self._path)
+        fsync_directory(self._path)
         shutil.rmtree(old, ignore_errors=True)
 
 

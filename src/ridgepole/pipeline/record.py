@@ -15,6 +15,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.config import mask
 from ridgepole.errors import RunDirError, redact, text_of, user_traceback
+from ridgepole.files import write_atomically
 from ridgepole.pipeline import provenance
 from ridgepole.pipeline.checkpoints import Resumption
 from ridgepole.pipeline.outcome import Outcome
@@ -107,7 +108,7 @@ class Record:
         )
         if diff:
             masked = "\n".join(mask(line) for line in redact(diff, secrets).split("\n"))
-            rundir.write_atomically(directory.path / rundir.DIFF, masked.encode("utf-8", "replace"))
+            write_atomically(directory.path / rundir.DIFF, masked.encode("utf-8", "replace"))
 
     def adopt(self) -> None:
         """Notes what a resumed run goes on with where that is not what was stored: the states it had fit to it.

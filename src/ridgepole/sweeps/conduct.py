@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import ConfigError, SweepError, text_of
+from ridgepole.files import Flock
 from ridgepole.sweeps import executors
 from ridgepole.sweeps.executors import inline
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.result import SweepResult
 from ridgepole.sweeps.spec import SweepSpec, read_sweep
-from ridgepole.sweeps.sweepdir import Flock, SweepDir, find_sweep
+from ridgepole.sweeps.sweepdir import SweepDir, find_sweep
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.driver import Sweep
@@ -81,9 +82,7 @@ def _claimed(directory: SweepDir) -> Flock:
     lock = directory.lock
     if lock.take(patience=1.0):
         return lock
-    holder = lock.holder() or {}
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-    raise SweepError(f"sweep {directory.id} is running already: {who} drives it")
+    raise SweepError(f"sweep {directory.id} is running already: {lock.who()} drives it")
 
 
 def _kept(before: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ridgepole import rundir
 from ridgepole.errors import SweepError
+from ridgepole.files import read_json
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.rundir import RunInfo
 from ridgepole.sweeps.jobs import PipelineJob
 from ridgepole.sweeps.outcome import Outcome
-from ridgepole.sweeps.sweepdir import read_json
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.driver import Sweep

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import socket
-import time
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ridgepole.errors import RunDirError, SweepError, did_you_mean
-from ridgepole.rundir import new_run_id, write_atomically
+from ridgepole.files import Flock, read_json, write_atomically
+from ridgepole.rundir import new_run_id
 
 FORMAT = 1
 """Version of the layout; a directory with a larger one is refused."""
@@ -32,78 +28,6 @@ REPORT = "report"
 PAGE = "report.html"
 TASKS = "tasks"
 LOG = "executor.log"
-
-
-class Flock:
-    """A lock that the kernel gives back on any death of its holder, in a file that says who that is.
-
-    Attributes:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = -1
-
-    def take(self, patience: float = 0.0) -> bool:
-        """Takes it; whether that worked within so many seconds."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    os.close(fd)
-                    return False
-                time.sleep(0.02)
-            except BaseException:
-                os.close(fd)
-                raise
-        self._fd = fd
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
-        _disown_in_children(self)
-        return True
-
-    def release(self) -> None:
-        """Gives it back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def holder(self) -> dict[str, Any] | None:
-        """Who holds it, as far as the file says; None where nobody does."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with contextlib.suppress(OSError, ValueError):
-                told = json.loads(os.pread(fd, 4096, 0))
-                if isinstance(told, dict):
-                    return told
-            return {}
-        except OSError:  # a filesystem without locks
-            return None
-        finally:
-            os.close(fd)
-        return None
-
-
-def _disown_in_children(lock: Flock) -> None:
-    """Closes a forked child's copy of the lock, which would outlive the holder."""
-    reference = weakref.ref(lock)  # such hooks can't be taken back
-
-    def disown() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.release()
-
-    os.register_at_fork(after_in_child=disown)
 
 
 class SweepDir:
@@ -292,12 +216,3 @@ def find_sweep(spec: str | None, root: Path) -> SweepDir:
         raise RunDirError(f"{spec!r} fits {len(fitting)} sweeps in {root}: {', '.join(fitting[:5])}")
     hint = did_you_mean(spec or "", names)
     raise RunDirError(f"no sweep {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file; empty where it is missing or damaged."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

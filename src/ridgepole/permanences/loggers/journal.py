@@ -14,6 +14,7 @@ from typing import Any
 
 from ridgepole import rundir
 from ridgepole.errors import LifecycleError, LogWriteError
+from ridgepole.files import write_atomically
 from ridgepole.metrics.codec import NEWLINE, dumps, encode, encode_line
 from ridgepole.metrics.pending import is_pending
 from ridgepole.metrics.steps import MAX_STEP, Metrics, Plan, StepCounter, plan
@@ -418,7 +419,7 @@ class Journal:
             return
         path = self._path.with_name(rundir.SUMMARY)
         try:
-            rundir.write_atomically(path, dumps(self.describe(dropped), None, NEWLINE))
+            write_atomically(path, dumps(self.describe(dropped), None, NEWLINE))
         except OSError as error:
             raise LogWriteError(error.errno, error.strerror or str(error), str(path)) from error
 

@@ -12,6 +12,7 @@ import orjson
 
 from ridgepole import rundir
 from ridgepole.errors import LogWriteError
+from ridgepole.files import write_atomically
 from ridgepole.metrics.values import Scalar
 from ridgepole.permanences.loggers.appendfile import AppendFile
 from ridgepole.permanences.loggers.figures.names import file_stem
@@ -114,7 +115,7 @@ class MediaStore:
             with contextlib.suppress(OSError, ValueError):
                 known = from_hparams(path.read_bytes())
             try:
-                rundir.write_atomically(path, to_hparams(known[0] | params, known[1] | metrics))
+                write_atomically(path, to_hparams(known[0] | params, known[1] | metrics))
             except OSError as error:
                 raise LogWriteError(error.errno, error.strerror or str(error), str(path)) from error
 

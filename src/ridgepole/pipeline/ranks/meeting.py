@@ -19,6 +19,7 @@ from typing import Any
 
 from ridgepole import rundir
 from ridgepole.errors import RankError, RunDirError
+from ridgepole.files import write_atomically
 from ridgepole.launch import Launch, launched
 from ridgepole.pipeline.ranks.hub import Hub
 from ridgepole.pipeline.ranks.team import Team
@@ -93,7 +94,7 @@ class _Host:
         while True:
             try:
                 self.file.parent.mkdir(exist_ok=True)
-                rundir.write_atomically(self.file, json.dumps(document).encode(), 0o600)
+                write_atomically(self.file, json.dumps(document).encode(), 0o600)
             except FileNotFoundError as error:  # another launch took the directory away between the two
                 if time.monotonic() > until:
                     raise _unwritable(self.file, error) from error

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ridgepole.errors import SweepError
+from ridgepole.files import read_json
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import Ended, Event, Reported, Started, TrialSpec
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.outcome import Outcome
-from ridgepole.sweeps.sweepdir import SweepDir, read_json
+from ridgepole.sweeps.sweepdir import SweepDir
 from ridgepole.sweeps.trial import GuardedLink, Trial, perform
 
 Wish = Literal["prune", "stop", "now"]
@@ -43,7 +44,7 @@ def performing(spec: TrialSpec) -> Iterator[Callable[[Outcome], None]]:
     directory = SweepDir(Path(spec.directory))
     lock = directory.trial_lock(spec.number)
     if not lock.take(_PATIENCE):
-        raise SweepError(f"trial {spec.number} is run by another process: {lock.holder()}")
+        raise SweepError(f"trial {spec.number} is run already, by {lock.who()}")
 
     def keep(outcome: Outcome) -> None:
         path = directory.trial_result(spec.number, spec.attempt)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole.errors import SweepError
+from ridgepole.files import read_json
 from ridgepole.sweeps.executors import worker
 from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, TrialSpec, for_workers
 from ridgepole.sweeps.jobs import Job, pickled
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.outcome import Outcome
-from ridgepole.sweeps.sweepdir import SweepDir, read_json
+from ridgepole.sweeps.sweepdir import SweepDir
 
 _STARTS = 5
 """How often a worker may be killed before it is ready, one after another."""

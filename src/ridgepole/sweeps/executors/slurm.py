@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import SweepError, did_you_mean, text_of
+from ridgepole.files import read_json
 from ridgepole.sweeps.executors.base import EXCLUSIVE, TrialSpec, for_workers
 from ridgepole.sweeps.executors.errand import Parcel
 from ridgepole.sweeps.executors.slurmjobs import Jobs, LocalJobs, SlurmJobs, perform_job
@@ -18,7 +19,6 @@ from ridgepole.sweeps.extras import need
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.outcome import Outcome
-from ridgepole.sweeps.sweepdir import read_json
 
 if TYPE_CHECKING:
     import submitit

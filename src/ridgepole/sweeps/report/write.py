@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from ridgepole.errors import MissingExtraError, SweepError
-from ridgepole.rundir import write_atomically
+from ridgepole.files import write_atomically
 from ridgepole.sweeps.report.page import render_page
 from ridgepole.sweeps.report.view import make_view
 from ridgepole.sweeps.result import SweepResult

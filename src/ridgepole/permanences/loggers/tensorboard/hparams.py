@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionStartInfo,
 )
 
-from ridgepole import rundir
 from ridgepole.errors import LogWriteError
+from ridgepole.files import write_atomically
 from ridgepole.permanences.loggers.tensorboard.events import empty_value, opening_event, parsed, value_event
 from ridgepole.permanences.loggers.tensorboard.files import PREFIX
 from ridgepole.permanences.loggers.tensorboard.records import framed, read_records
@@ -88,7 +88,7 @@ class HparamsFile:
         part = self._path.with_name(f".hparams-{os.getpid()}")  # a name that TensorBoard does not look at
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            rundir.write_atomically(part, b"".join(map(framed, events)))
+            write_atomically(part, b"".join(map(framed, events)))
             part.replace(self._path)
         except OSError as error:
             reason = f"{error.strerror or error}: the hyperparameters were not logged"

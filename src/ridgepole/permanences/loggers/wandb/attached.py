@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ridgepole.files import write_atomically
 from ridgepole.permanence import RunContext
-from ridgepole.rundir import write_atomically
 
 NAME = "attached.json"
 
