@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "ridgepole"
 LAYERS = [
     "errors",
     "files",
+    "lazy",
     "launch",
     "threads",
     "ticks",

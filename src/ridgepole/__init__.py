@@ -6,8 +6,9 @@ Processes do the work, permanences hold it up, one TOML file declares both. Name
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ridgepole.lazy import resolver
 
 if TYPE_CHECKING:
     from ridgepole.errors import CheckpointError as CheckpointError
@@ -92,12 +93,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = resolver(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ridgepole.lazy import resolver
 
 if TYPE_CHECKING:
     from ridgepole.loading.loader import ResumableLoader as ResumableLoader
@@ -15,10 +16,7 @@ _HOMES = {"Resumable": "ridgepole.loading.protocol", "ResumableLoader": "ridgepo
 __all__ = ["Resumable", "ResumableLoader"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = resolver(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
