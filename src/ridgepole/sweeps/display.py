@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.permanences.progress import ProgressManager
@@ -61,23 +61,32 @@ class Bars(Display):
     Args:
         name: The sweep's name.
         limit: How many trials there are to be.
-        done: How many have ended already.
+        done: Those that have ended already.
         metric: What is optimised.
         rows: Whether running trials get rows of their own; not where they have bars of their own in this process.
         say: Prints a line.
     """
 
     def __init__(
-        self, name: str, limit: int, done: int, metric: Metric | None, say: Callable[[str], None], *, rows: bool
+        self,
+        name: str,
+        limit: int,
+        done: Sequence[Row],
+        metric: Metric | None,
+        say: Callable[[str], None],
+        *,
+        rows: bool,
     ) -> None:
         super().__init__(say)
-        self._name, self._limit, self._done, self._metric = name, limit, done, metric
+        self._name, self._limit, self._done, self._metric = name, limit, len(done), metric
         self._wants_rows = rows
         self._manager = ProgressManager()
         self._best: tuple[float, int] | None = None
         self._failed = 0
         self._task = 0
         self._free: list[int] = []
+        for row in done:
+            self._count(row)
         self._rows: dict[int, int] = {}
 
     def open(self) -> None:
@@ -101,6 +110,7 @@ class Bars(Display):
         if not self._free:
             self._free.append(self._manager.add_task_to_progress("", None, visible=True, progress_name=_TRIALS))
         task = self._rows[row.number] = self._free.pop()
+        bar.reset(task)  # type: ignore[arg-type]  # the row of one before it
         bar.update(task, description=f"trial {row.number}", status=_params(row.values), visible=True)  # type: ignore[arg-type]
 
     def reported(self, row: Row) -> None:
@@ -119,6 +129,14 @@ class Bars(Display):
     def ended(self, row: Row) -> None:
         """Moves the sweep on."""
         super().ended(row)
+        if row.outcome is None or row.stopped:
+            return
+        self._count(row)
+        parts = [f"best {self._best[0]:.4g} (trial {self._best[1]})" if self._best else ""]
+        parts.append(f"{self._failed} failed" if self._failed else "")
+        self._manager.advance(_SWEEP, self._task, status=" · ".join(part for part in parts if part))
+
+    def _count(self, row: Row) -> None:
         outcome = row.outcome
         if outcome is None or row.stopped:
             return
@@ -127,9 +145,6 @@ class Bars(Display):
         metric = self._metric or Metric("objective")
         if value is not None and (self._best is None or metric.better(value, self._best[0])):
             self._best = (value, row.number)
-        parts = [f"best {self._best[0]:.4g} (trial {self._best[1]})" if self._best else ""]
-        parts.append(f"{self._failed} failed" if self._failed else "")
-        self._manager.advance(_SWEEP, self._task, status=" · ".join(part for part in parts if part))
 
     def _hide(self, task: int) -> None:
         self._manager.progress_dict[_TRIALS].update(task, visible=False)  # type: ignore[arg-type]

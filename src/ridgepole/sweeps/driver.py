@@ -17,7 +17,7 @@ from ridgepole.sweeps.display import Display
 from ridgepole.sweeps.executors.base import Died, Ended, Event, Evicted, Executor, Reported, Started, TrialSpec
 from ridgepole.sweeps.jobs import Job, PipelineJob
 from ridgepole.sweeps.orphans import Orphans
-from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.outcome import Ending, Outcome
 from ridgepole.sweeps.source import Source
 from ridgepole.sweeps.spec import SweepSpec
 from ridgepole.sweeps.sweepdir import SweepDir
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ridgepole.sweeps.ledger import Ledger
     from ridgepole.sweeps.rows import Row
 
+_STUCK, _QUICK_SECONDS = 20, 60.0
+"""How often a trial may be taken away so soon after its start, one time after another; then it counts as failed."""
 _POLL = 0.2
 """Seconds between two looks at what the handlers of signals have noted."""
 
@@ -117,13 +119,17 @@ class Sweep:
                 self._fill()
             if self._running:
                 self.executor.pump(_POLL)
-            elif self._stopping or self.source.dry:
+            elif self._stopping:
+                break
+            elif self.executor.free <= 0:  # workers of former trials have yet to leave
+                self.executor.pump(_POLL)
+            elif self.source.dry:
                 break
             else:
                 self.source.wait(_POLL)
         if self._final:  # a sweep that is over has nothing in flight
             for row in self.ledger.in_flight():
-                self.ledger.record(row, Outcome("interrupted"), stopped=True)
+                self.ledger.record(row, self._left(row, "interrupted"), stopped=True)
 
     def _fill(self) -> None:
         while self.executor.free > 0 and not self._stopping:
@@ -138,6 +144,8 @@ class Sweep:
         self._running[row.number] = row
         self.display.began(row)
         self.executor.submit(self._spec_of(row))
+        if row.pruning:  # decided before a stop or a kill
+            self.executor.prune(row.number)
 
     def adopt(self, row: Row) -> bool:
         """Takes over an attempt that a former driver began and that still runs."""
@@ -145,6 +153,10 @@ class Sweep:
         if adopted:
             self._running[row.number] = row
             self.display.began(row)
+            if row.pruning:
+                self.executor.prune(row.number)
+            if self._stopping:
+                self.executor.stop(row.number)
         return adopted
 
     def _spec_of(self, row: Row) -> TrialSpec:
@@ -178,15 +190,25 @@ class Sweep:
         elif isinstance(event, Died):
             del self._running[row.number]
             killed = self._guard.overdue  # by ourselves, as the user wanted it
-            self.ended(row, Outcome("interrupted" if killed else "failed", latest=row.latest, error=event.reason))
+            self.ended(row, self._left(row, "interrupted" if killed else "failed", event.reason))
         elif isinstance(event, Evicted):
             del self._running[row.number]
             self._evicted(row, event)
+
+    def _left(self, row: Row, status: Ending, error: str = "") -> Outcome:
+        """The outcome of a trial that has not told it: what is known here counts for those that are judged later."""
+        best = self.spec.metric.best(row.history) if self.spec.metric is not None else None
+        return Outcome(status, count=len(row.history), best=best, latest=row.latest, error=error)
 
     def _evicted(self, row: Row, event: Evicted) -> None:
         """Sees to a trial that was taken away: it goes on elsewhere, unless the sweep is about to end."""
         if self._stopping or self._guard.requested is not None:
             self._was_interrupted(row, event.outcome)
+            return
+        row.stuck = row.stuck + 1 if event.outcome.seconds < _QUICK_SECONDS else 0
+        if row.stuck >= _STUCK:
+            why = f"it was taken away {_STUCK} times within a minute of its start"
+            self.ended(row, replace(event.outcome, status="failed", error=f"{why}: {event.reason}"))
             return
         self.ledger.interrupted(row, event.outcome)
         self.display.left(row)

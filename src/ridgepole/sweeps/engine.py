@@ -185,9 +185,9 @@ def load_sweep(sweep: str | None = None, root: str | Path = "runs") -> SweepResu
     from ridgepole.sweeps.rows import read_trials
 
     directory = find_sweep(sweep, Path(root))
+    alive = directory.lock.holder() is not None  # first: a sweep that ends meanwhile has not crashed
     fields = directory.record()
     spec = read_sweep(directory.spec())
-    alive = directory.lock.holder() is not None
     return result_of(directory, spec, fields, read_trials(directory, spec, alive=alive), alive=alive)
 
 

@@ -107,12 +107,16 @@ class Axis(Parameter):
         """The value at the stored position."""
         return self.at(int(stored))
 
-    def encode(self, value: Json) -> int:
-        """The position of a value."""
+    def place(self, value: Json) -> int:
+        """The position of a value; ValueError where it is none."""
         position = self.position(value)
         if position is None:
             raise self._refuse(value)
         return position
+
+    def encode(self, value: Json) -> int:
+        """The position of a value."""
+        return self.place(value)
 
 
 @dataclass(frozen=True, slots=True)

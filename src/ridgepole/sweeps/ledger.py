@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from ridgepole.sweeps.bands import Bands
+from ridgepole.sweeps.kinds import Axis
 from ridgepole.sweeps.objective import Tally, impute
 from ridgepole.sweeps.outcome import Outcome
-from ridgepole.sweeps.pruner import should_stop
 from ridgepole.sweeps.rows import BEGUN, OUTCOME, Row, rows_of, state_of
 from ridgepole.sweeps.samplers import make_sampler
 from ridgepole.sweeps.spec import SweepSpec
@@ -46,8 +48,13 @@ class Ledger:
     ) -> None:
         self._spec = spec
         self._store = Store(directory, spec, writes=True, say=say)
-        self._distributions = spec.space.distributions()
+        # In a grid by position, since Optuna keeps all of a choice's values with each trial.
+        self._axes = {name: each for name, each in spec.space.parameters.items() if isinstance(each, Axis)}
+        self._distributions = _positions(self._axes) if spec.method == "grid" else spec.space.distributions()
         self.rows: dict[int, Row] = {row.number: row for row in rows_of(self._store, spec)}
+        self._bands: Bands | None = None
+        if spec.early_terminate is not None and spec.metric is not None:
+            self._bands = Bands(spec.early_terminate, spec.metric, self.rows)
         self._store.study.sampler = make_sampler(spec, seed, first=len(self.rows))
         self._in_doubt = False
         grid = spec.grid() if spec.method == "grid" else None
@@ -118,7 +125,9 @@ class Ledger:
     def _encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What Optuna stores; nothing where somebody else's choice is none of the space. The values are kept anyway."""
         try:
-            return self._spec.space.encode(values)
+            if self._spec.method != "grid":
+                return self._spec.space.encode(values)
+            return {name: axis.place(values[name]) for name, axis in self._axes.items()}
         except (KeyError, ValueError):
             return {}
 
@@ -159,25 +168,29 @@ class Ledger:
         Returns:
             Whether the trial is to stop, by the sweep's `early_terminate`.
         """
-        row, spec = self.rows[number], self._spec
+        row = self.rows[number]
         row.latest = values[-1]
-        if spec.early_terminate is None or spec.metric is None:
+        if self._bands is None:
             return False
-        del row.history[seen:]
+        self._bands.cut(row, seen)
         for value in values:
             row.history.append(value)
             self._keep(row, len(row.history), value)
-        others = [other.history for other in self.rows.values() if other is not row and other.history]
-        return should_stop(spec.early_terminate, spec.metric, row.history, others, seen)
+        if not row.pruning and self._bands.judge(row, seen):
+            row.pruning = True
+            self._note(row, BEGUN, row.begun())  # so that a stop, or a kill, does not undo it
+        return row.pruning
 
     def failed_once(self, row: Row, outcome: Outcome) -> None:
         """Notes an attempt that failed and is tried again."""
         row.failures += 1
+        row.settled = row.attempts
         row.runs += [run for run in outcome.runs if run not in row.runs]
         self._note(row, BEGUN, row.begun())
 
     def interrupted(self, row: Row, outcome: Outcome) -> None:
         """Notes that a trial was stopped and is left to a resume."""
+        row.settled = row.attempts
         row.runs += [run for run in outcome.runs if run not in row.runs]
         self._note(row, BEGUN, row.begun())
 
@@ -237,3 +250,7 @@ class Ledger:
     def close(self) -> None:
         """Closes the storage."""
         self._store.close()
+
+
+def _positions(axes: Mapping[str, Axis]) -> dict[str, BaseDistribution]:
+    return {name: IntDistribution(0, axis.size - 1) for name, axis in axes.items()}

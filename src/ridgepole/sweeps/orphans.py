@@ -115,7 +115,9 @@ class Orphans:
         return found
 
     def _outcome(self, row: Row, runs: list[RunInfo]) -> Outcome | None:
-        """How the last attempt went, where that is known; None where it was killed or interrupted."""
+        """How the last attempt went, where that is known; None where it was killed or interrupted, or has counted."""
+        if row.settled >= row.attempts:
+            return None
         told = read_json(self._sweep.directory.trial_result(row.number, row.attempts))
         if told:
             outcome = Outcome.from_dict(told)

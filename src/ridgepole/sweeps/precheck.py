@@ -13,7 +13,7 @@ from ridgepole.sweeps.kinds import Axis, Parameter
 from ridgepole.sweeps.reading import Path_, read
 from ridgepole.sweeps.spec import SweepSpec
 
-_PLANS = 60
+_PLANS = 300
 """How many plans are made at most: one for the first value of everything, one for each further telling value."""
 
 

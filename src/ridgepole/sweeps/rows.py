@@ -27,14 +27,19 @@ class Row:
         values: Its parameters; empty while they are not all drawn.
         attempts: How often it was begun.
         failures: How many of these attempts failed by themselves, so that retries count them.
+        settled: The last attempt whose end has been dealt with: what it left must not count again.
+        pruning: Whether the sweep has decided to stop it early.
         runs: Directories of its runs, as ids.
         environ: Environment variables that belong to it.
         history: Finite values of the metric, where pruning needs them.
+        bests: The best of them up to a band.
+        judged: At which count of runs there it was judged last at a band.
         latest: The last of them.
         outcome: How it ended for good; None while it is in flight.
         imputed: What Optuna was told instead of a value.
         stopped: Whether it ended only because the sweep did.
         told: Whether Optuna knows its end.
+        stuck: How often it was taken away soon after its start.
     """
 
     number: int
@@ -42,19 +47,25 @@ class Row:
     values: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0
     failures: int = 0
+    settled: int = 0
+    pruning: bool = False
     runs: list[str] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
+    bests: dict[int, float] = field(default_factory=dict)
+    judged: dict[int, int] = field(default_factory=dict)
     latest: float | None = None
     outcome: Outcome | None = None
     imputed: float | None = None
     stopped: bool = False
     told: bool = False
+    stuck: int = 0
 
     def begun(self) -> dict[str, Any]:
         """What the storage keeps of how it was begun."""
         told = {"values": self.values, "attempts": self.attempts, "failures": self.failures, "runs": self.runs}
-        return told | {"environ": self.environ} if self.environ else told
+        rare = {"environ": self.environ, "settled": self.settled, "pruning": self.pruning}
+        return told | {name: value for name, value in rare.items() if value}
 
     def result(self, *, alive: bool) -> TrialResult:
         """The trial for people; `alive` says whether a driver is at work."""
@@ -105,6 +116,7 @@ def _row(store: Store, spec: SweepSpec, trial: FrozenTrial) -> Row:
     if not row.values and len(trial.params) == len(spec.space.distributions()):
         row.values = spec.space.decode(trial.params)
     row.attempts, row.failures = int(begun.get("attempts", 0)), int(begun.get("failures", 0))
+    row.settled, row.pruning = int(begun.get("settled", 0)), bool(begun.get("pruning"))
     row.runs, row.environ = list(begun.get("runs", ())), dict(begun.get("environ", {}))
     row.history = [value for _, value in sorted(trial.intermediate_values.items())]
     row.told = trial.state.is_finished()

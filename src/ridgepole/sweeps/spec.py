@@ -85,10 +85,10 @@ class SweepSpec:
         return Grid(self.space)
 
     def limit(self, count: int | None = None) -> int:
-        """How many trials there are in all: the smallest of the count, `run_cap`, and the size of a grid.
+        """How many trials there are in all: the count, else `run_cap`; of a grid no more than it has points.
 
         Args:
-            count: What the caller allows, such as `--count`.
+            count: What the caller wants, such as `--count`; it wins over the file's `run_cap`.
 
         Raises:
             ConfigError: If nothing ends a random or bayes sweep.
@@ -96,7 +96,8 @@ class SweepSpec:
         """
         if count is not None and count < 1:
             raise ValueError(f"a sweep runs at least 1 trial, not {count}")
-        limits = [limit for limit in (count, self.run_cap) if limit is not None]
+        wanted = self.run_cap if count is None else count
+        limits = [] if wanted is None else [wanted]
         if self.method == "grid":
             limits.append(self.grid().size)
         if not limits:

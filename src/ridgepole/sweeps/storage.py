@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -166,7 +167,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _shown(where: str) -> str:
-    """A URL without its password."""
+    """A URL without its password, wherever that stands in it."""
+    where = re.sub(r"(?i)([?&](?:ssl)?(?:password|passwd|pwd)=)[^&]*", r"\1***", where)
     scheme, sep, rest = where.partition("://")
     account, at, host = rest.rpartition("@")
     if not (sep and at and ":" in account):

@@ -323,3 +323,19 @@ def test_a_killed_driver(server, toy, grid, more, ridgepole, tally):
     for trial in result.trials:
         rows = [row["loss"] for row in server.rows[f"run{trial.number:03d}"] if "loss" in row]
         assert rows[-1] == trial.latest, f"trial {trial.number} ends at the server as it does here"
+
+
+@AWAY
+def test_the_server_stops_a_trial_that_goes_on_after_a_resume(server, toy, grid, ridgepole):
+    """No agent has been given it now; the process that logs it there hears of the stop."""
+    grid["parameters"] = {"lr": {"values": [0.1]}, "epochs": {"value": 600}, "pause": {"value": 0.1}}
+    toy(grid)
+    command = [sys.executable, "-m", "ridgepole", "sweep", "start", "sweep.json", "--executor", "wandb"]
+    driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    helpers.until(lambda: Path("steps").exists())
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) == 130
+    server.stops_all = True
+    done = ridgepole("sweep", "resume", timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert load_sweep().counts == {"pruned": 1}

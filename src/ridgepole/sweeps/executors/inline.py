@@ -9,7 +9,7 @@ from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import Ended, Event, Executor, Reported, Started, TrialSpec
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.options import Options
-from ridgepole.sweeps.trial import GuardedLink, perform
+from ridgepole.sweeps.trial import GuardedLink, Trial, perform
 
 
 def make(options: Options, workers: int) -> InlineExecutor:
@@ -26,6 +26,7 @@ class InlineExecutor(Executor):
         self._emit: Callable[[Event], None] = lambda _event: None
         self._waiting: TrialSpec | None = None
         self._link: _InlineLink | None = None
+        self._early = False
 
     def start(self, job: Job, emit: Callable[[Event], None]) -> None:
         """Has nothing to get ready."""
@@ -38,7 +39,7 @@ class InlineExecutor(Executor):
 
     def submit(self, spec: TrialSpec) -> None:
         """Keeps the trial for the next `pump`."""
-        self._waiting = spec
+        self._waiting, self._early = spec, False
 
     def pump(self, timeout: float) -> None:
         """Runs the trial that was submitted, however long it takes."""
@@ -47,7 +48,7 @@ class InlineExecutor(Executor):
         if spec is None:
             return
         assert self._job is not None
-        self._link = _InlineLink(self, spec.number, self.guard or SignalGuard())
+        self._link = _InlineLink(self, spec.number, self.guard or SignalGuard(), pruned=self._early)
         try:
             outcome = perform(self._job, spec, self._link)
         finally:
@@ -61,7 +62,9 @@ class InlineExecutor(Executor):
         self._emit(event)
 
     def prune(self, number: int) -> None:
-        """Asks the running trial."""
+        """Asks the running trial, or the one that is about to run."""
+        if self._waiting is not None and self._waiting.number == number:
+            self._early = True
         if self._link is not None and self._link.number == number:
             self._link.trial.ask_to_prune()
 
@@ -80,11 +83,17 @@ class InlineExecutor(Executor):
 class _InlineLink(GuardedLink):
     """Leads straight to the driver. What fails there (such as a full disk) ends the trial, and is raised after it."""
 
-    def __init__(self, executor: InlineExecutor, number: int, guard: SignalGuard) -> None:
+    def __init__(self, executor: InlineExecutor, number: int, guard: SignalGuard, *, pruned: bool) -> None:
         super().__init__(guard)
         self.number = number
+        self._pruned = pruned
         self.failure: Exception | None = None
         self._executor = executor
+
+    def bind(self, trial: Trial) -> None:
+        super().bind(trial)
+        if self._pruned:
+            trial.ask_to_prune()
 
     def started(self, run: Path) -> None:
         self._tell(Started(self.number, str(run)))
@@ -94,8 +103,10 @@ class _InlineLink(GuardedLink):
         super().report(values, seen)
 
     def _tell(self, event: Event) -> None:
+        if self.failure is not None:  # which has been waited for long enough
+            return
         try:
             self._executor.tell(event)
         except Exception as error:  # noqa: BLE001 - raised by pump, once the trial has ended in an orderly way
-            self.failure = self.failure or error
+            self.failure = error
             self.trial.ask_to_stop()

@@ -17,6 +17,7 @@ from ridgepole.errors import SweepError
 from ridgepole.files import read_json
 from ridgepole.sweeps.executors import worker
 from ridgepole.sweeps.executors.base import Died, Ended, Event, Executor, TrialSpec, for_workers
+from ridgepole.sweeps.executors.blocking import OURS, blocked
 from ridgepole.sweeps.jobs import Job, pickled
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.outcome import Outcome
@@ -26,6 +27,8 @@ _STARTS = 5
 """How often a worker may be killed before it is ready, one after another."""
 _INSIST_SECONDS = 5.0
 """How long a trial may take to stop at once, before its worker is killed."""
+_LEAVE_SECONDS = 3.0
+"""How long a worker may take to leave after its last trial."""
 _STOP_SECONDS = 30.0
 """How long the trials may take to stop at a tick when the driver ends."""
 
@@ -58,6 +61,19 @@ class _Worker:
                 os.killpg(pid, signal.SIGKILL)
         self.process.kill()
 
+    def drain(self) -> None:
+        """Reads what it says, so that it can go on; nobody needs it any more."""
+        with contextlib.suppress(EOFError, OSError):
+            while not self.conn.closed and self.conn.poll():
+                self.conn.recv()
+
+    def sweep_up(self) -> None:
+        """Ends what it has left behind, now that it is gone."""
+        pid = self.process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if pid is not None and self.ready:  # else it may not lead a group yet
+                os.killpg(pid, signal.SIGKILL)
+
 
 class ProcessExecutor(Executor):
     """Spawned workers, a fresh one for each trial unless `reuse`.
@@ -86,8 +102,9 @@ class ProcessExecutor(Executor):
 
     @property
     def free(self) -> int:
-        """Workers that could run a trial now."""
-        return self._count - sum(each.spec is not None for each in self._workers)
+        """Workers that could run a trial now; as many may be about to leave, and further ones are waited for."""
+        leaving = sum(each.leaving for each in self._workers)
+        return self._count - sum(each.spec is not None for each in self._workers) - max(0, leaving - self._count)
 
     def submit(self, spec: TrialSpec) -> None:
         """Gives the trial to a worker that waits, else to a new one."""
@@ -106,6 +123,8 @@ class ProcessExecutor(Executor):
         for each in list(self._workers):
             dead = not each.process.is_alive()  # asked first: what it said before its death is read below
             self._read(each)
+            if each.leaving and time.monotonic() >= each.deadline:  # a thread of the trial keeps it, and its memory
+                each.kill()
             if dead:
                 self._bury(each)
 
@@ -138,11 +157,16 @@ class ProcessExecutor(Executor):
             each.send("close")
         hurried = any(each.asked > 1 for each in self._workers)
         until = time.monotonic() + (_STOP_SECONDS if now and not hurried else _INSIST_SECONDS)
+        while time.monotonic() < until and any(each.process.is_alive() for each in self._workers):
+            waited = [each.process.sentinel for each in self._workers if each.process.is_alive()]
+            wait([*waited, *(each.conn for each in self._workers)], 0.1)
+            for each in self._workers:
+                each.drain()  # a worker that can't say anything any more never comes to its tick
         for each in self._workers:
-            each.process.join(max(0.0, until - time.monotonic()))
             if each.process.is_alive():
                 each.kill()
                 each.process.join()
+            each.sweep_up()
             each.conn.close()
             each.process.close()
         self._workers.clear()
@@ -164,7 +188,8 @@ class ProcessExecutor(Executor):
             target=worker.main, args=(theirs, self._job, for_workers(self._count)), name="ridgepole-worker"
         )
         try:
-            process.start()
+            with blocked(OURS):
+                process.start()
         except OSError as error:
             ours.close()
             raise SweepError(f"a worker process can't be started: {error}") from error
@@ -191,7 +216,7 @@ class ProcessExecutor(Executor):
             if isinstance(event, Ended):
                 each.spec = None
                 if not self._reuse or event.outcome.status == "failed":  # which may have left anything behind
-                    each.leaving = True
+                    each.leaving, each.deadline = True, time.monotonic() + _LEAVE_SECONDS
                     each.send("close")
             self._emit(event)
 
@@ -199,6 +224,7 @@ class ProcessExecutor(Executor):
         """Finds out what became of the trial of a worker that has died."""
         self._workers.remove(each)
         spec, code = each.spec, each.process.exitcode
+        each.sweep_up()
         each.conn.close()
         each.process.close()
         if spec is None:
@@ -211,10 +237,13 @@ class ProcessExecutor(Executor):
             log = directory.trial_log(spec.number)
             self._emit(Died(spec.number, f"its worker process {_manner(code)}; see {log}"))
         else:
-            self._died_early(spec, code)
+            self._died_early(each, spec, code)
 
-    def _died_early(self, spec: TrialSpec, code: int | None) -> None:
+    def _died_early(self, each: _Worker, spec: TrialSpec, code: int | None) -> None:
         """A worker that was killed as it started has run nothing, and is replaced; one that can't start is no use."""
+        if each.asked:
+            self._emit(Ended(spec.number, Outcome("interrupted")))
+            return
         self._killed_early += 1
         if code is None or code >= 0 or self._killed_early > _STARTS:
             raise SweepError(f"a worker process can't start: it {_manner(code)}; what it said stands above")

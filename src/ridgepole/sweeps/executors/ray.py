@@ -43,6 +43,17 @@ def make(options: Options, workers: int) -> RayExecutor:
     return RayExecutor(options.ray, workers, reuse=options.reuse_workers)
 
 
+def check(options: Options) -> None:
+    """Finds out what can be known before anything is made.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+    """
+    del options
+    for package in ("ray", "cloudpickle"):
+        need(package, "the executor 'ray'")
+
+
 class RayExecutor(TaskExecutor[int]):
     """One task of Ray Core for each attempt of a trial, never retried by Ray itself.
 
@@ -71,8 +82,6 @@ class RayExecutor(TaskExecutor[int]):
     # --- what TaskExecutor asks for
 
     def _open(self, job: Job) -> Parcel:
-        for package in ("ray", "cloudpickle"):
-            need(package, "the executor 'ray'")
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
         gpus = self._settings.needs.get("num_gpus") or 0

@@ -41,6 +41,19 @@ def make(options: Options, workers: int) -> SlurmExecutor:
     return SlurmExecutor(options.slurm, workers)
 
 
+def check(options: Options) -> None:
+    """Finds out what can be known before anything is made.
+
+    Raises:
+        MissingExtraError: If submitit is not installed.
+        SweepError: If there is no SLURM.
+    """
+    need("submitit", "the executor 'slurm'")
+    if options.slurm.get("cluster", "slurm") == "slurm" and shutil.which("srun") is None:
+        message = "there is no SLURM here (no 'srun' on the PATH)"
+        raise SweepError(f"{message}: start the sweep on a login node, or write ridgepole.slurm.cluster = 'local'")
+
+
 class SlurmExecutor(TaskExecutor[str]):
     """One job for each attempt of a trial; jobs outlive their driver, and the next one takes them over.
 
@@ -63,7 +76,6 @@ class SlurmExecutor(TaskExecutor[str]):
     # --- what TaskExecutor asks for
 
     def _open(self, job: Job) -> Parcel:
-        need("submitit", "the executor 'slurm'")
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
         if self._cluster not in _CLUSTERS:
@@ -119,7 +131,8 @@ class SlurmExecutor(TaskExecutor[str]):
         job = f"its job {task.handle}"
         if task.outcome is None:
             log = self._jobs.log(task.handle)
-            return Gone(f"{job} ended as {state}; see {log}", evicted=state.startswith("PREEMPTED"))
+            timed_out = state.startswith("TIMEOUT") and task.asked == 0 and self._may_time_out(task.spec)
+            return Gone(f"{job} ended as {state}; see {log}", evicted=timed_out or state.startswith("PREEMPTED"))
         if state.startswith("CANCELLED"):
             return Gone(f"{job} was cancelled")
         if not self._has_timed_out(task.outcome):
@@ -131,6 +144,10 @@ class SlurmExecutor(TaskExecutor[str]):
 
     def _kill(self, task: Task[str]) -> None:
         self._jobs.kill(task.handle)
+
+    def _forget(self, task: Task[str]) -> None:
+        if self._jobs.gone(task.handle) is not None:
+            self._jobs.forget(task.handle)
 
     def _rest(self, timeout: float) -> None:
         time.sleep(min(timeout, _REST))
@@ -145,15 +162,13 @@ class SlurmExecutor(TaskExecutor[str]):
         """Gives submitit's client, which refuses what it does not know.
 
         Raises:
-            SweepError: If it does, or there is no SLURM.
+            SweepError: If it does.
         """
         import submitit
 
-        if self._cluster == "slurm" and shutil.which("srun") is None:
-            message = "there is no SLURM here (no 'srun' on the PATH)"
-            raise SweepError(f"{message}: start the sweep on a login node, or write ridgepole.slurm.cluster = 'local'")
         values = {_in_full(key): value for key, value in self._given.items()}
         self._check(values)
+        self.directory.tasks.mkdir(mode=0o700, exist_ok=True)  # what jobs are sent may hold secrets
         python = {} if self._python is None else {f"{self._cluster}_python": self._python}
         try:
             client = submitit.AutoExecutor(folder=self.directory.tasks, cluster=self._cluster, **python)

@@ -8,20 +8,19 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from ridgepole.sweeps.executors.base import TrialSpec
+from ridgepole.sweeps.executors.blocking import OURS, blocked, leave_the_terminal
 from ridgepole.sweeps.executors.errand import Parcel, perform_errand
 
 if TYPE_CHECKING:
     import submitit
 
-_OURS = {signal.SIGINT, signal.SIGHUP}
 _LOOK_SECONDS = 10.0
 """How often SLURM is asked for the states of jobs."""
 _SOON_SECONDS = 1.0
@@ -48,20 +47,9 @@ def perform_job(parcel: Parcel, spec: TrialSpec, apart: bool) -> str:
         SweepError: If another process runs this trial.
     """
     if apart:
-        _leave_the_terminal()
+        leave_the_terminal()
     _obey_the_scheduler()
     return perform_errand(parcel, spec)
-
-
-def _leave_the_terminal() -> None:
-    """A session of its own, and signals as they are by default: the driver has blocked them, see `_blocked`."""
-    with contextlib.suppress(PermissionError):  # it leads a group already
-        os.setsid()
-    for number in _OURS:
-        signal.signal(number, signal.SIG_IGN)  # forgets one that was pressed meanwhile
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
 
 
 def _obey_the_scheduler() -> None:
@@ -111,6 +99,10 @@ class Jobs(ABC):
 
     def refresh(self) -> None:
         """Looks again, where it is time to."""
+
+    def forget(self, number: str) -> None:
+        """Removes what a job that has ended was sent: the call, and in it the values of `-s`, secret ones too."""
+        self._known[number].paths.submitted_pickle.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Forgets the jobs."""
@@ -218,7 +210,7 @@ class LocalJobs(Jobs):
 
     def submit(self, client: submitit.AutoExecutor, function: Callable[..., str], *arguments: Any) -> str:
         """Starts one that Ctrl-C on the driver's terminal does not reach."""
-        with _blocked(_OURS):
+        with blocked(OURS):
             number = super().submit(client, function, *arguments)
         self._folders[number] = Path(client.folder)
         return number
@@ -274,13 +266,3 @@ class LocalJobs(Jobs):
         except psutil.Error:
             pass
         return None
-
-
-@contextmanager
-def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
-    """Starts children that don't get these signals; this process gets them a moment later."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -102,6 +102,9 @@ class TaskExecutor(Executor, Generic[Handle]):
     def _kill(self, task: Task[Handle]) -> None:
         """Ends a task at once."""
 
+    def _forget(self, task: Task[Handle]) -> None:
+        """Removes what a task that has ended has left."""
+
     @abstractmethod
     def _rest(self, timeout: float) -> None:
         """Waits until something may have happened."""
@@ -216,4 +219,5 @@ class TaskExecutor(Executor, Generic[Handle]):
 
     def _finish(self, task: Task[Handle], event: Event) -> None:
         del self._tasks[task.spec.number]
+        self._forget(task)
         self._emit(event)

@@ -22,13 +22,14 @@ _ANSWER_SECONDS = 45.0
 """Seconds in which W&B has to answer that it has the sweep; then it counts as out of reach."""
 
 
-def check() -> None:
+def check(options: Options) -> None:
     """Finds out what can be known before anything is made.
 
     Raises:
         MissingExtraError: If the client is not installed.
         SweepError: If `WANDB_MODE` is no mode, or there is no key for the server.
     """
+    del options
     check_client()
     try:
         if checked_mode(None) == "online":

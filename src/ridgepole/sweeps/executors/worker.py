@@ -17,6 +17,7 @@ from typing import Any
 from ridgepole.errors import text_of
 from ridgepole.pipeline.signals import SignalGuard
 from ridgepole.sweeps.executors.base import Ended, Reported, Started, TrialSpec
+from ridgepole.sweeps.executors.blocking import leave_the_terminal
 from ridgepole.sweeps.executors.files import performing, print_to
 from ridgepole.sweeps.jobs import Job
 from ridgepole.sweeps.sweepdir import SweepDir
@@ -36,7 +37,7 @@ def main(conn: Connection[Any, Any], job: bytes, environ: Mapping[str, str]) -> 
         job: The job, pickled.
         environ: Environment variables to set, unless they are set already.
     """
-    os.setsid()  # Ctrl-C on the terminal is the driver's; it passes on what it makes of it
+    leave_the_terminal()  # Ctrl-C there is the driver's; it passes on what it makes of it
     signal.signal(signal.SIGINT, lambda *_: None)  # between two trials there is nothing to interrupt
     for name, value in environ.items():
         os.environ.setdefault(name, value)
@@ -72,6 +73,7 @@ class _Inbox:
         self._specs: queue.SimpleQueue[TrialSpec | None] = queue.SimpleQueue()
         self._link: _PipeLink | None = None
         self._early: list[str] = []
+        self._linking = threading.Lock()
         threading.Thread(target=self._listen, name="ridgepole-driver", daemon=True).start()
 
     def next(self) -> TrialSpec | None:
@@ -85,9 +87,11 @@ class _Inbox:
 
     def begin(self, link: _PipeLink) -> None:
         """A trial runs: what it was asked for before is asked for now."""
-        self._link = link
-        while self._early:
-            self._ask(self._early.pop(0))
+        with self._linking:
+            self._link = link
+            early, self._early = self._early, []
+        for wish in early:
+            self._ask(wish)
 
     def done(self) -> None:
         """No trial runs any more."""
@@ -109,10 +113,15 @@ class _Inbox:
                 self._specs.put(message[1])
             elif message[0] == "close":
                 self._specs.put(None)
-            elif self._link is None:
-                self._early.append(message[0])
-            else:
+            elif not self._kept(message[0]):
                 self._ask(message[0])
+
+    def _kept(self, wish: str) -> bool:
+        """Keeps a wish that comes before the trial has begun."""
+        with self._linking:
+            if self._link is None:
+                self._early.append(wish)
+            return self._link is None
 
     def _ask(self, wish: str) -> None:
         link = self._link

@@ -145,7 +145,11 @@ class _Trial:
         import wandb
 
         if self._run is None:
-            self._run = wandb.init(resume="allow", settings=wandb.Settings(silent=True, console="off"))
+            run_id = os.environ["WANDB_RUN_ID"]
+            wanted: dict[str, Any] = {"silent": True, "console": "off", "stop_fn": lambda: self._lines.say(stop=run_id)}
+            known = getattr(wandb.Settings, "model_fields", wanted)
+            settings = wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
+            self._run = wandb.init(resume="allow", settings=settings)
         return self._run
 
 

@@ -195,8 +195,9 @@ class AtWandB(Source):
     def _problem(self, _agent: AgentProcess, text: str) -> None:
         self._say_once(f"W&B was not told how a trial goes: {text}")
 
-    def _failed(self, _agent: AgentProcess, text: str) -> None:
-        self._error = self._error or text
+    def _failed(self, agent: AgentProcess, text: str) -> None:
+        if agent in self._agents:  # and not one that only passes on how a trial goes
+            self._error = self._error or text
         self._say_once(f"W&B's agent has failed: {text}")
 
     def _over(self, agent: AgentProcess, _: str) -> None:

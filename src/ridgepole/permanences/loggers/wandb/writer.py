@@ -46,7 +46,6 @@ class Writer:
         """
         self.handled = 0
         self._summary = Summary()
-        self._scratch = Path(tempfile.mkdtemp(prefix="ridgepole-wandb-"))
         self._actions: dict[str, Callable[..., None]] = {
             "metrics": self._metrics,
             "figure": self._figure,
@@ -58,6 +57,7 @@ class Writer:
             "message": self._message,
         }
         self.run = _started(options, stop)
+        self._scratch = Path(tempfile.mkdtemp(prefix="ridgepole-wandb-"))
         self.run.define_metric(values.AXIS, hidden=True)
         self.run.define_metric("*", step_metric=values.AXIS)
 
