@@ -167,7 +167,7 @@ def test_mistakes(toy, grid, ridgepole, arguments, code, message):
 
 
 def test_a_failing_sweep_says_how_to_go_on(toy, grid, ridgepole):
-    grid["parameters"] = {"lr": {"values": [0.5]}, "train.fail_at": {"value": 1}}
+    grid["parameters"] = {"lr": {"values": [0.5, 0.6]}, "train.fail_at": {"value": 1}}
     toy(grid | {"ridgepole": {"on_trial_error": "stop"}})
     done = ridgepole("sweep", "start", "sweep.json")
     assert done.returncode == 1

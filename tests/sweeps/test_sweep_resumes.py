@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from ridgepole.errors import ConfigError, SweepError
-from ridgepole.sweeps import Hyperband, Metric, load_sweep, run_sweep, should_stop
+from ridgepole.sweeps import Hyperband, Metric, load_sweep, resume_sweep, run_sweep, should_stop, sweep_pipeline
 from ridgepole.sweeps.bands import Bands
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules here that are no tests
@@ -172,3 +173,20 @@ def test_a_password_in_a_query_is_shown_nowhere(monkeypatch):
     assert "pa55word" not in str(caught.value)
     (directory,) = Path("runs/.sweeps").iterdir()
     assert "pa55word" not in (directory / "sweep.json").read_text()
+
+
+def test_a_pipeline_that_has_changed_is_refused_and_can_be_accepted(toy, grid):
+    """Else the trials of two pipelines would stand side by side."""
+    toy(grid)
+    assert sweep_pipeline("sweep.json", count=2, progress=False).counts == {"finished": 2}
+    toy(grid, more='[processes.more]\ntype = "Train"\n')
+    with pytest.raises(ConfigError, match=r"the pipeline is not what sweep .* was") as caught:
+        resume_sweep(count=3, progress=False)
+    assert len(load_sweep().trials) == 2
+    changed = re.findall(r"^\s*([\w.]+): .* -> ", str(caught.value), flags=re.MULTILINE)
+    assert any("more" in key for key in changed), str(caught.value)
+    toy(grid, more="pause = 0.01")
+    with pytest.raises(ConfigError, match=r"--allow-change \S+pause") as caught:
+        resume_sweep(count=3, progress=False)
+    key = re.search(r"--allow-change (\S+pause)", str(caught.value)).group(1)
+    assert resume_sweep(count=3, progress=False, allow_change=[key]).counts == {"finished": 3}

@@ -199,7 +199,7 @@ def test_retries_are_attempts_of_the_same_trial():
 
 def test_run_cap_and_count():
     assert len(sweep(lambda: 0.0, count=2).trials) == 2
-    assert len(sweep(lambda: 0.0, count=9).trials) == 5, "run_cap is the smaller one"
+    assert len(sweep(lambda: 0.0, count=9).trials) == 9, "it wins over run_cap"
     with pytest.raises(ConfigError, match="never ends by itself"):
         run_sweep(lambda: 0.0, {key: FINE[key] for key in ("method", "metric", "parameters")})
 

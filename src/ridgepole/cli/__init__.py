@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=["tensorboard", "wandb", "csv", "parquet"], required=True, help="where to")
     export.add_argument("--out", metavar="DIR", help="the directory to write; export/<to> inside the run by default")
 
-    _add_sweep(verbs, root, as_json, common)
+    _add_sweep(verbs, allow, root, as_json, common)
     devices = verbs.add_parser(
         "devices", parents=[as_json, common], help="every device, who uses it, what Device() would choose and why"
     )
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sweep(verbs: Any, *parents: argparse.ArgumentParser) -> None:
+def _add_sweep(verbs: Any, allow: dict[str, Any], *parents: argparse.ArgumentParser) -> None:
     """The actions of `ridgepole sweep`."""
     sweep = verbs.add_parser("sweep", help="search the parameters of a pipeline").add_subparsers(
         dest="action", metavar="ACTION", required=True
@@ -99,7 +99,10 @@ def _add_sweep(verbs: Any, *parents: argparse.ArgumentParser) -> None:
     start.add_argument("--pipeline", metavar="FILE", help="the pipeline's TOML file, where the sweep names none")
     known = argparse.ArgumentParser(add_help=False)
     known.add_argument("sweep", metavar="SWEEP", nargs="?", help="id, unique prefix or path; the newest when left out")
-    sweep.add_parser("resume", parents=[known, driven, *parents], help="go on with a sweep that did not finish")
+    resume = sweep.add_parser(
+        "resume", parents=[known, driven, *parents], help="go on with a sweep that did not finish"
+    )
+    resume.add_argument("--allow-change", **allow)
     sweep.add_parser("status", parents=[known, *parents], help="show the trials of a sweep")
     sweep.add_parser("best", parents=[known, *parents], help="show the best trial and how to reproduce it")
     report = sweep.add_parser("report", parents=[known, *parents], help="write a page and pictures of a sweep")

@@ -38,6 +38,7 @@ def call(arguments: argparse.Namespace) -> int:
                 workers=arguments.workers,
                 count=arguments.count,
                 overrides=arguments.overrides,
+                allow_change=arguments.allow_change,
             ),
             arguments,
             root,

@@ -54,7 +54,20 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
     Raises:
         ConfigError: If anything else differs, or an allowed key is in neither.
     """
-    before = run.json(rundir.RESOLVED)
+    problems = differences(run.json(rundir.RESOLVED), config, allow, f"run {run.id}")
+    if problems:
+        raise ConfigError(problems)
+
+
+def differences(before: Mapping[str, Any], config: Mapping[str, Any], allow: Sequence[str], what: str) -> list[Problem]:
+    """What speaks against going on with a pipeline that is not what it was.
+
+    Args:
+        before: The stored description.
+        config: Today's.
+        allow: Keys that may differ.
+        what: What goes on, such as `run 20261122-…`.
+    """
     stored, now = dict(flat(before)), dict(flat(config))
     free = (*allow, *_FREE, *_silenced(before), *_silenced(config))
     keys = [*stored, *(key for key in now if key not in stored)]
@@ -67,9 +80,8 @@ def check_config(run: RunInfo, config: Mapping[str, Any], allow: Sequence[str]) 
     if changed:
         lines = [f"{key}: {_shown(stored.get(key, _MISSING))} -> {_shown(now.get(key, _MISSING))}" for key in changed]
         hint = f"change it back, or accept it with --allow-change {changed[0]}"
-        problems.append(Problem(f"the pipeline is not what run {run.id} was", hint=hint, detail="\n".join(lines)))
-    if problems:
-        raise ConfigError(problems)
+        problems.append(Problem(f"the pipeline is not what {what} was", hint=hint, detail="\n".join(lines)))
+    return problems
 
 
 def check_place(run: RunInfo, plan: Plan, resumption: Resumption) -> None:

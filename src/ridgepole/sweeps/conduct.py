@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import ConfigError, SweepError, text_of
 from ridgepole.files import Flock
+from ridgepole.pipeline.comparison import differences
 from ridgepole.sweeps import executors
 from ridgepole.sweeps.executors import inline
-from ridgepole.sweeps.jobs import Job
+from ridgepole.sweeps.jobs import Job, PipelineJob
 from ridgepole.sweeps.options import Options
 from ridgepole.sweeps.result import SweepResult
 from ridgepole.sweeps.spec import SweepSpec, read_sweep
@@ -60,6 +61,8 @@ def conduct(
     directory = directory or SweepDir.create(root)
     lock = _claimed(directory)
     try:
+        if isinstance(job, PipelineJob):
+            _compare(directory, job)
         return _driven(directory, spec, job, limit, {"count": count, **_kept(before)}, progress=progress)
     except BaseException as error:
         error.sweep_id = directory.id  # type: ignore[attr-defined]  # for who tells the user how it goes on
@@ -90,6 +93,20 @@ def _claimed(directory: SweepDir) -> Flock:
     except OSError as error:
         raise SweepError(f"sweep {directory.id} can't be written: {error.strerror or error}") from error
     raise SweepError(f"sweep {directory.id} is running already: {lock.who()} drives it")
+
+
+def _compare(directory: SweepDir, job: PipelineJob) -> None:
+    """Trials of two pipelines are never mixed in one sweep.
+
+    Raises:
+        ConfigError: If the pipeline is not what it was.
+    """
+    stored = directory.pipeline()
+    problems = differences(stored, job.described, job.allow, f"sweep {directory.id}") if stored else []
+    if problems:
+        raise ConfigError(problems)
+    if stored != job.described:
+        directory.write_pipeline(job.described)
 
 
 def _kept(before: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ridgepole.sweeps.conduct import conduct, result_of
 from ridgepole.sweeps.extras import need
 from ridgepole.sweeps.jobs import FunctionJob, PipelineJob, takes_trial
 from ridgepole.sweeps.options import Executor as ExecutorName
-from ridgepole.sweeps.precheck import check_pipeline, places_of
+from ridgepole.sweeps.precheck import check_pipeline, description, places_of
 from ridgepole.sweeps.result import SweepResult
 from ridgepole.sweeps.spec import SweepSpec, read_sweep
 from ridgepole.sweeps.sweepdir import SweepDir, find_sweep
@@ -113,7 +113,8 @@ def sweep_pipeline(
     file = pipeline_of(spec, pipeline)
     home = Path(root) if root is not None else file.parent / "runs"
     check_pipeline(spec, file, overrides)
-    job = PipelineJob(str(home.absolute()), spec.metric, places_of(spec), str(file), tuple(overrides))
+    described = description(spec, file, overrides)
+    job = PipelineJob(str(home.absolute()), spec.metric, places_of(spec), str(file), tuple(overrides), described)
     return conduct(spec, job, home, count, resume, progress=progress)
 
 
@@ -125,6 +126,7 @@ def resume_sweep(
     workers: int | None = None,
     count: int | None = None,
     overrides: Sequence[str] = (),
+    allow_change: Sequence[str] = (),
     progress: bool = True,
 ) -> SweepResult:
     """Lets a sweep over a pipeline go on.
@@ -136,6 +138,7 @@ def resume_sweep(
         workers: How many run at a time; likewise.
         count: How many trials there are to be in all; likewise.
         overrides: `-s` values that the sweep was started with and that are stored nowhere, because they are secret.
+        allow_change: Keys of the pipeline that may differ from what they were, as `pipeline.seed`.
         progress: As in `run_sweep`.
 
     Returns:
@@ -162,7 +165,8 @@ def resume_sweep(
     if not Path(file).is_file():
         raise SweepError(f"sweep {directory.id} can't go on: the pipeline's file {file} is gone")
     check_pipeline(spec, Path(file), values)
-    job = PipelineJob(str(directory.root), spec.metric, {}, str(file), tuple(values))
+    described = description(spec, Path(file), values)
+    job = PipelineJob(str(directory.root), spec.metric, {}, str(file), tuple(values), described, tuple(allow_change))
     return conduct(spec, job, directory.root, count, directory.id, progress=progress)
 
 

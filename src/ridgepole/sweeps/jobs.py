@@ -44,10 +44,14 @@ class PipelineJob(Job):
     Attributes:
         file: The file, absolute.
         overrides: `-s` values, below the sweep's parameters.
+        described: What the pipeline is, to compare on a resume.
+        allow: What of it may differ then.
     """
 
     file: str = ""
     overrides: Sequence[str] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
+    allow: Sequence[str] = ()
 
     def __call__(self, trial: Trial) -> object:
         """Runs the pipeline; its objective is what it logs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def check_pipeline(spec: SweepSpec, file: Path, overrides: Sequence[str] = ()) -
     if problems:
         raise ConfigError(problems)
     return list(dict.fromkeys(warnings))
+
+
+def description(spec: SweepSpec, file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The pipeline as plain JSON values, with the first telling values of the parameters; secrets are masked.
+
+    Raises:
+        ConfigError: If it can't be planned.
+    """
+    plan = Pipeline.from_toml(file, overrides).with_overlay(Overlay(next(telling(spec)))).plan()
+    described: dict[str, Any] = json.loads(json.dumps(plan.resolved(), default=str))
+    return described
 
 
 def telling(spec: SweepSpec) -> Iterator[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ COPY = "source"
 JOURNAL = "journal.log"
 LOCK = "driver.lock"
 TRIALS = "trials"
+PIPELINE = "pipeline.resolved.json"
 WANDB = "wandb"
 ATTACHED = "attached.json"
 REPORT = "report"
@@ -163,6 +164,14 @@ class SweepDir:
         if not isinstance(fields.get("format"), int) or fields["format"] > FORMAT:
             raise SweepError(f"{self.path} was written by a newer Ridgepole (format {fields.get('format')}): upgrade")
         return fields
+
+    def write_pipeline(self, description: Mapping[str, Any]) -> None:
+        """Writes what the pipeline is, so that a resume notices where it is another one."""
+        write_atomically(self.path / PIPELINE, json.dumps(dict(description), indent=2).encode() + b"\n", 0o600)
+
+    def pipeline(self) -> dict[str, Any]:
+        """What the pipeline was; empty where the sweep runs a function."""
+        return read_json(self.path / PIPELINE)
 
     def write_spec(self, spec: Mapping[str, Any], source: bytes, suffix: str) -> None:
         """Writes the definition, and the file that it came from; both may hold secrets."""
