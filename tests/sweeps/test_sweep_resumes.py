@@ -175,6 +175,14 @@ def test_a_password_in_a_query_is_shown_nowhere(monkeypatch):
     assert "pa55word" not in (directory / "sweep.json").read_text()
 
 
+def test_one_parameter_under_two_names_is_an_error_before_the_first_trial(toy, grid):
+    grid["parameters"] = {"lr": {"values": [0.1]}, "net.lr": {"values": [0.5]}}
+    toy(grid)
+    with pytest.raises(ConfigError, match=r"two parameters of the sweep set permanences\.net\.(params\.)?lr"):
+        sweep_pipeline("sweep.json", progress=False)
+    assert not Path("runs").exists()
+
+
 def test_a_pipeline_that_has_changed_is_refused_and_can_be_accepted(toy, grid):
     """Else the trials of two pipelines would stand side by side."""
     toy(grid)

@@ -94,8 +94,9 @@ def from_document(
     problems: list[Problem] = []
     if directory is None:
         directory = document.path.absolute().parent if document.path else Path.cwd()
-    for layer in (overrides, overlay.overrides() if overlay is not None else ()):
-        document = _laid(document, layer, environ, directory, problems)
+    document = _laid(document, overrides, environ, directory, problems, once=False)
+    if overlay is not None:
+        document = _laid(document, overlay.overrides(), environ, directory, problems, once=True)
     if problems:
         raise ConfigError(problems)
     document = document.interpolate(environ, skip=_UNREAD)
@@ -123,12 +124,19 @@ def _laid(
     environ: Mapping[str, str],
     directory: Path,
     problems: list[Problem],
+    *,
+    once: bool,
 ) -> Document:
-    """The document with one layer of overrides; those that lead nowhere go into the problems."""
+    """The document with one layer of overrides; those that lead nowhere go into the problems.
+
+    With `once` two of them that mean the same do, too; else the last one wins.
+    """
     named = [override for override in overrides if len(override.path) > 1]
     bare = [override for override in overrides if len(override.path) == 1]
-    document = document.override(_resolve_all(document.values, named, None, problems))
+    spelled = _resolve_all(document.values, named, None, problems)
+    document = document.override(spelled)
     if not bare:
+        problems += _twice(spelled) if once else []
         return document
     # A bare name is looked up among the parameters of the types, so these must be known first.
     pipeline = document.interpolate(environ, skip=_UNREAD).values.get("pipeline")
@@ -137,7 +145,22 @@ def _laid(
     problems += registry.problems  # a package that fails to import is why its parameters are unknown
     if registry.problems:
         return document
-    return document.override(_resolve_all(document.values, bare, registry, problems))
+    found = _resolve_all(document.values, bare, registry, problems)
+    if once:
+        problems += _twice([*spelled, *found])
+    return document.override(found)
+
+
+def _twice(overrides: Iterable[Override]) -> list[Problem]:
+    """A sweep that gives one thing two values at once, under two names of it."""
+    seen: dict[tuple[str, ...], Override] = {}
+    problems = []
+    for override in overrides:
+        if override.path in seen:
+            message = f"two parameters of the sweep set {'.'.join(override.path)}"
+            problems.append(Problem(message, override.place, f"the other: {seen[override.path].place.text}"))
+        seen[override.path] = override
+    return problems
 
 
 def overlaid(recipe: Recipe, overlay: Overlay) -> Recipe:
@@ -157,6 +180,7 @@ def overlaid(recipe: Recipe, overlay: Overlay) -> Recipe:
     registry = Registry.load(package if isinstance(package, str) else None, recipe.directory)
     problems = list(registry.problems)
     resolved = [] if problems else _resolve_all(recipe.tree, overlay.overrides(), registry, problems)
+    problems += _twice(resolved)
     tree: dict[str, Any] = dict(recipe.tree)
     for override in resolved:
         if not _put(tree, override.path, thaw(override.value)):
