@@ -45,7 +45,7 @@ def test_what_can_not_be_is_said_before_the_first_trial(slurm, message, monkeypa
     monkeypatch.setenv("PATH", str(Path.cwd()))  # where no SLURM is
     with pytest.raises(SweepError, match=message):
         run_sweep(helpers.square, sweep_of([1], slurm), progress=False)
-    assert load_sweep().trials == ()
+    assert not Path("runs").exists() or load_sweep().trials == ()
 
 
 def test_auto_takes_this_machine_where_there_is_no_slurm(monkeypatch, capfd):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import ConfigError, SweepError, text_of
 from ridgepole.files import Flock
-from ridgepole.pipeline.comparison import differences
 from ridgepole.sweeps import executors
 from ridgepole.sweeps.executors import inline
 from ridgepole.sweeps.jobs import Job, PipelineJob
@@ -101,6 +100,8 @@ def _compare(directory: SweepDir, job: PipelineJob) -> None:
     Raises:
         ConfigError: If the pipeline is not what it was.
     """
+    from ridgepole.pipeline.comparison import differences
+
     stored = directory.pipeline()
     problems = differences(stored, job.described, job.allow, f"sweep {directory.id}") if stored else []
     if problems:
