@@ -97,10 +97,6 @@ LIMIT = """
 import resource, sys, torch
 from pathlib import Path
 from ridgepole.checkpoint import CheckpointStore
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules there that are no tests
-
-from interrupts import Interrupts
 from ridgepole.errors import CheckpointError
 store = CheckpointStore(Path(sys.argv[1]))
 small, large = {"step": 1, "w": torch.ones(10)}, {"step": 2, "w": torch.ones(3_000_000), "text": list("abc") * 9000}

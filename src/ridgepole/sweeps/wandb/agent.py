@@ -13,7 +13,8 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -111,34 +112,46 @@ def _arguments() -> dict[str, Any]:
 
 
 class _Trial:
-    """The run at W&B of a trial that no other client logs: begun with the first value, or at its end."""
+    """The run at W&B of a trial that no other client logs: begun with the first value, or at its end.
+
+    The client is called on a thread of its own. The agent stops a run by throwing an exception into the thread that
+    follows it, wherever that is: within the client it would be swallowed, or break the client.
+    """
 
     def __init__(self, lines: _Lines) -> None:
         self._lines = lines
+        self._calls = ThreadPoolExecutor(1, "ridgepole-client")
+        self._ending: Future[None] | None = None
         self._run: Any = None
         self.last = False
 
     def follow(self) -> None:
-        """Does what the driver says of the trial, until it has ended."""
-        while True:
-            order = self._lines.next(_TURN)
-            if order is None:
-                continue
+        """Does what the driver says of the trial, until it has ended. May be called again after an exception."""
+        while self._ending is None:
+            order = self._lines.next(_TURN) or {}
             if "log" in order:
-                self._guarded(lambda values=order["log"]: self._begun().log(values))
+                self._calls.submit(self._log, order["log"])
             elif "end" in order:
-                if order["end"] is not None:
-                    self._guarded(lambda code=order["end"]: self._begun().finish(exit_code=code))
                 self.last = bool(order.get("last"))
-                return
+                self._ending = self._calls.submit(self._end, order["end"])
+        while not self._ending.done():
+            wait([self._ending], _TURN)
 
-    def _guarded(self, action: Any) -> None:
+    def _log(self, values: Mapping[str, Any]) -> None:
+        with self._guarded():
+            self._begun().log(values)
+
+    def _end(self, code: int | None) -> None:
+        if code is not None:
+            with self._guarded():
+                self._begun().finish(exit_code=code)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
         """W&B's own troubles are told, and never those of the trial."""
         try:
-            action()
-        except Exception as error:
-            if type(error) is Exception:
-                raise
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever the client raises
             self._lines.say(problem=_said(error))
 
     def _begun(self) -> Any:
