@@ -2,11 +2,11 @@
 
 Every contender finds the card with the lowest share of memory in use, in a fresh process (cold) and then again and
 again in the same one (warm), in turn in every round and in an order that changes. The cards are those of a driver
-library that is compiled here (tests/permanences/device/fake_nvml.c) and answers at once, so what is measured is what a
+library that is compiled here (tests/devices/fake_nvml.c) and answers at once, so what is measured is what a
 contender adds; a real driver takes its own time for each call. Where this machine has a real card, the same is measured
 on it, with `torch.cuda.mem_get_info` beside it.
 
-    import   loading the contender's modules (Device() needs ctypes and the reader of NVML only in its first choice)
+    import   loading the contender's modules (Device() needs nvidia-ml-py only in its first choice)
     first    the first choice, with the driver's library loaded in it
     cold     both, and how many times what Device() needs
     warm     a later choice in the same process, likewise
@@ -33,7 +33,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-FAKE = Path(__file__).parents[1] / "tests" / "permanences" / "device" / "fake_nvml.c"
+FAKE = Path(__file__).parents[1] / "tests" / "devices" / "fake_nvml.c"
 CARDS = (1, 4, 8)
 WARM_CALLS, WARM_SECONDS = 30, 1.0
 US = "Device()"

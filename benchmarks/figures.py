@@ -30,9 +30,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ridgepole.loggers.figures.render_process import RenderProcess
+from ridgepole.loggers.figures.snapshot import RenderSettings, snapshot
 from ridgepole.permanences import BasicLogger
-from ridgepole.permanences.loggers.figures.renderer import RenderProcess
-from ridgepole.permanences.loggers.figures.snapshot import Settings, snapshot
 
 STEPS, EVERY, STEP_S = 200, 20, 0.005
 X = np.linspace(0, 9, 1000)
@@ -102,7 +102,7 @@ class Spawned(Nothing):
     def __init__(self, directory: Path) -> None:
         self.path = directory / "process.png"
         self.process = RenderProcess()
-        self.settings = Settings.now()
+        self.settings = RenderSettings.now()
         self.process.set_up(self.settings)
         self.figures: queue.Queue[bytes | None] = queue.Queue()
         self.thread = threading.Thread(target=self.work, daemon=True)

@@ -18,7 +18,8 @@ from typing import Any
 
 import optuna
 
-from ridgepole.sweeps import SweepSpec, make_sampler, read_sweep
+from ridgepole.sweeps import SweepSpec, read_sweep
+from ridgepole.sweeps.study.trial_store import make_sampler
 
 PARAMETERS = {
     "lr": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-1},

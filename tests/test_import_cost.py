@@ -22,6 +22,15 @@ HEAVY = [
     "numpy",
     "pydantic",
     "rich",
+    "starlette",
+    "uvicorn",
+    "pytorch_lightning",
+    "keras",
+    "ignite",
+    "transformers",
+    "accelerate",
+    "mlflow",
+    "trackio",
 ]
 
 
@@ -40,9 +49,10 @@ def loaded_by(code: str) -> set[str]:
         "import ridgepole.errors, ridgepole.permanence, ridgepole.processes, ridgepole.rundir, ridgepole.registry",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError, ResumableLoader",
         "import ridgepole.checkpoint.store",
+        "import ridgepole.tensorboard, ridgepole.wandb",
         "from ridgepole.sweeps import *; read_sweep({'method': 'grid', 'parameters': {'x': {'values': [1]}}}).limit()",
         "from ridgepole import Permanence, PipelineProcess, process, ConfigError",
-        "import ridgepole.sweeps.report.write, ridgepole.sweeps.report.pictures",
+        "import ridgepole.sweeps.report.write, ridgepole.sweeps.report.write",
     ],
 )
 def test_nothing_heavy_is_loaded(code):

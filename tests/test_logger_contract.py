@@ -9,9 +9,9 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
+from ridgepole.loggers.figures.render import close, prepare
 from ridgepole.metrics import MetricRecord, read_metrics
 from ridgepole.permanences import BaseLoggerManager, BasicLogger, LoggerGroup, NullLogger
-from ridgepole.permanences.loggers.figures.render import close, prepare
 from ridgepole.testing import LoggerContract
 
 
@@ -34,7 +34,7 @@ class TestNullLogger(LoggerContract):
 
 
 class OwningGroup(LoggerGroup):
-    """A group is a view, and its members' lifecycle somebody else's: here it is the group's, to have it tested."""
+    """A group that owns its members' lifecycle, which otherwise is their owner's."""
 
     def initialize(self):
         for logger in self.loggers:
@@ -59,7 +59,7 @@ class TestLoggerGroupOfOne(TestLoggerGroup):
 
 
 class LineLogger(BaseLoggerManager):
-    """Somebody else's, as simple as they come: the reference page's one-argument form, a line a record."""
+    """A minimal third-party logger: the reference page's one-argument form, a line a record."""
 
     def __init__(self, path):
         self.path = path
@@ -157,7 +157,7 @@ class LogsTooLate(LineLogger):
 
 class ChangesSettings(LineLogger):
     def log_figure(self, name, figure):
-        mpl.rcParams["axes.grid"] = True
+        mpl.rcParams["axes.grid"] = not mpl.rcParams["axes.grid"]
         super().log_figure(name, figure)
 
 

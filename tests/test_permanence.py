@@ -181,7 +181,7 @@ def test_initialize_may_clean_up_after_itself():
     assert state_of(careful) is State.CLOSED
 
 
-def test_cleanup_from_another_thread_waits_for_nobody():
+def test_cleanup_from_another_thread_does_not_wait():
     entered, leave = threading.Event(), threading.Event()
 
     class Slow(Permanence):

@@ -139,3 +139,18 @@ def test_a_plugin_is_found_by_its_entry_point(ridgepole, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "plugin says hi" in done.stdout
     assert "no permanence type is called 'Plugged'" in ridgepole("check", "p.toml").stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "torch"), ("numpy", "torch"), ("seaborn", "plots"), ("submitit", "slurm")]
+)
+def test_a_missing_package_that_an_extra_installs_says_so(module, extra, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    (problem,) = package(__init__=f"import {module}\n").problems
+    assert f"import of {module} halted" in problem.message
+    assert problem.hint == f"pip install 'ridgepole[{extra}]'"
+
+
+def test_another_import_that_fails_has_no_such_hint(package):
+    (problem,) = package(__init__="from sys import torch\n").problems
+    assert problem.hint == ""

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from isolation import send
 from ridgepole import RunDirError
 from ridgepole.files import write_atomically
 from ridgepole.rundir import RunDir, find_run, is_owned, list_runs, new_run_id, read_run
@@ -82,23 +83,23 @@ def test_a_worker_that_outlives_its_run_does_not_make_it_look_alive(tmp_path):
         assert read_run(tmp_path / name).status == "running"
         child.kill()
         child.wait(10)
-        os.kill(int(worker), 0)  # the worker lives
+        send(int(worker), 0)  # the worker lives
         assert read_run(tmp_path / name).status == "crashed"
     finally:
-        os.kill(int(worker), signal.SIGKILL)
+        send(int(worker), signal.SIGKILL)
         child.stdout.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_root_without_permission(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(RunDirError, match=r"Permission denied.*--run-dir"):
+    with pytest.raises(RunDirError, match=r"Permission denied.*--runs-dir"):
         RunDir.create(tmp_path / "runs")
 
 
 def test_a_file_in_the_place_of_the_root(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunDirError, match=r"can't make a run directory in .*runs: .*; name another with --run-dir"):
+    with pytest.raises(RunDirError, match=r"can't make a run directory in .*runs: .*; name another with --runs-dir"):
         RunDir.create(tmp_path / "runs")
     with pytest.raises(RunDirError, match="can't make a run directory"):
         RunDir.create(tmp_path / "runs" / "deeper")
@@ -135,7 +136,7 @@ def test_finding(tmp_path):
     assert find_run(paths[0].name, tmp_path).path == paths[0]
     assert find_run(paths[0].name[:15], tmp_path).path == paths[0]
     assert find_run(str(paths[1]), tmp_path / "elsewhere").path == paths[1]
-    with pytest.raises(RunDirError, match="fits 3 runs"):
+    with pytest.raises(RunDirError, match="matches 3 runs"):
         find_run("2026", tmp_path)
     with pytest.raises(RunDirError, match=r"no run 'zzz' in .*; the newest is"):
         find_run("zzz", tmp_path)

@@ -1,25 +1,27 @@
-"""Every error that Ridgepole raises on purpose.
+"""Every public error of Ridgepole, and helpers for error messages.
 
 ```
 RidgepoleError
-├── ConfigError                  the pipeline's description is wrong; `.problems` lists every place
-├── LifecycleError               an illegal move, such as initialising twice        (RuntimeError)
-├── ValidationFailed             several permanences failed `validate`              (ExceptionGroup)
-├── MissingExtraError            an optional package is not installed               (ImportError)
-├── PermanenceNotFoundError      nothing of that name or type was declared          (LookupError)
-├── RunDirError                  a run directory can't be made, found or read       (OSError)
-├── LogWriteError                a record did not reach the operating system        (OSError)
-├── CheckpointError              a checkpoint can't be written, found or read       (OSError)
-├── StateError                   a state holds what a checkpoint can't store        (TypeError)
-├── RankError                    another process of a distributed run failed        (RuntimeError)
-├── TrackerError                 a tracking server, or its client, can't be used     (ConnectionError)
-├── ProgressNoMatch              no bar fits a decorated function's name            (RuntimeError)
-├── DeviceUnavailableError       a device is there, or was, but can't be used       (RuntimeError)
-└── VRAMUsageError               every device is too full; `.devices` has the table (RuntimeError)
-    └── DeviceWaitTimeout        ... and stayed so for as long as `wait` allowed    (TimeoutError)
+├── ConfigError              The pipeline's description is wrong; `.problems` lists every place.
+├── LifecycleError           An illegal move, such as initialising twice.        (RuntimeError)
+├── ValidationFailed         Several permanences failed `validate`.              (ExceptionGroup)
+├── MissingExtraError        An optional package is not installed.               (ImportError)
+├── PermanenceNotFoundError  No permanence has this name or type.                (LookupError)
+├── RunDirError              A run directory can't be made, found or read.       (OSError)
+├── LogWriteError            A record did not reach the operating system.        (OSError)
+├── CheckpointError          A checkpoint can't be written, found or read.       (OSError)
+├── StateError               A state holds a value that can't be stored.         (TypeError)
+├── RankError                Another process of a distributed run failed.        (RuntimeError)
+├── SweepError               A sweep can't start or resume, or stopped early.    (RuntimeError)
+├── TrackerError             A tracking server or its client can't be used.      (ConnectionError)
+├── ProgressNoMatch          No bar matches a decorated function's name.         (RuntimeError)
+├── DeviceUnavailableError   A device exists but can't be used.                  (RuntimeError)
+└── VRAMUsageError           Every device is too full; `.devices` has the table. (RuntimeError)
+    └── DeviceWaitTimeout    No device became free within `wait`.                (TimeoutError)
 
 KeyboardInterrupt
-└── StopRequested                a signal asked the run to stop at a tick
+├── StopRequested            A signal asked the run to stop at a tick.
+└── TrialPruned              A sweep's pruner asked the trial to stop at a tick.
 ```
 """
 
@@ -31,19 +33,19 @@ from typing import Any, Literal
 
 
 class RidgepoleError(Exception):
-    """Root of all errors that Ridgepole raises on purpose."""
+    """Root of all errors of Ridgepole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in a text that the user wrote.
+    """A location in a text that the user wrote.
 
     Attributes:
-        file: The file's path as the user would type it, or a name such as `-s` for the command line.
-        line: Line, counted from 1; 0 where the place is the file as a whole.
+        file: The file's path, or a name such as `-s` for the command line.
+        line: Line, counted from 1; 0 for the whole file.
         column: Column in characters, counted from 1.
         text: The whole line, without its line break.
-        width: How many characters the caret line marks, at least 1.
+        width: Number of characters that the caret line marks, at least 1.
     """
 
     file: str
@@ -58,15 +60,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, or doubtful, in a pipeline's description.
+    """One error, warning or note about a pipeline's description.
 
     Attributes:
         message: What is wrong, in one sentence without a full stop.
-        place: Where it stands; None where no place can be named.
+        place: Its location, if known.
         hint: What to do about it, such as "did you mean 'width'?".
-        detail: More lines to show below, such as the traceback of a user module that failed to import.
-        severity: An `"error"` stops the run; a `"warning"` is only shown; a `"note"` is no problem, and shown by
-            `ridgepole check` alone.
+        detail: More lines to show below, such as the traceback of a user module.
+        severity: An `"error"` stops the run; a `"warning"` is only shown.
+            Only `ridgepole check` shows a `"note"`.
     """
 
     message: str
@@ -76,12 +78,12 @@ class Problem:
     severity: Literal["error", "warning", "note"] = "error"
 
     def render(self) -> str:
-        """The problem as a compiler would print it: place, message, the line, a caret, the hint."""
+        """Format the problem as a compiler does: place, message, the line, a caret, the hint."""
         head = f"{self.place}: " if self.place else ""
         lines = [f"{head}{self.severity}: {self.message}"]
         if self.place and self.place.line:
             number = f"{self.place.line:>5}"
-            # A tab keeps its width in the caret line only if it stands there as a tab too.
+            # A tab keeps its width only if the caret line has a tab, too.
             shown, start = _window(self.place.text, self.place.column - 1)
             pad = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:start])
             caret = "^" * max(1, sum(map(_cells, shown[start : start + self.place.width])))
@@ -93,21 +95,19 @@ class Problem:
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """The problem as plain JSON values, for `ridgepole check --json`."""
-        place = self.place
+        """Return the problem as plain JSON values, for `ridgepole check --json`."""
+        where = {name: getattr(self.place, name, None) for name in ("file", "line", "column")}
         return {
             "severity": self.severity,
             "message": self.message,
-            "file": place.file if place else None,
-            "line": place.line if place else None,
-            "column": place.column if place else None,
+            **where,
             "hint": self.hint,
             "detail": self.detail,
         }
 
 
 def _cells(char: str) -> int:
-    """How many columns of a terminal a character takes (Unicode Standard Annex 11)."""
+    """Return the terminal columns that a character takes (Unicode Standard Annex 11)."""
     import unicodedata
 
     if unicodedata.combining(char):
@@ -116,7 +116,7 @@ def _cells(char: str) -> int:
 
 
 def _window(text: str, start: int, width: int = 160) -> tuple[str, int]:
-    """Cuts a very long line to the part around `start`, so that an error never floods the terminal."""
+    """Cut a very long line to the part around `start`."""
     if len(text) <= width:
         return text, min(start, len(text))
     begin = max(0, min(start - width // 3, len(text) - width))
@@ -125,10 +125,10 @@ def _window(text: str, start: int, width: int = 160) -> tuple[str, int]:
 
 
 class ConfigError(RidgepoleError):
-    """The description of a pipeline is wrong. Holds every problem found, not only the first.
+    """The description of a pipeline is wrong.
 
     Attributes:
-        problems: All problems, warnings included, in the order of their places.
+        problems: All problems found, warnings included, in the order of their places.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -137,14 +137,14 @@ class ConfigError(RidgepoleError):
 
 
 class LifecycleError(RidgepoleError, RuntimeError):
-    """A permanence was asked for a move that its state does not allow."""
+    """The state of a permanence does not allow this call."""
 
 
 class ValidationFailed(RidgepoleError, ExceptionGroup[Exception]):  # noqa: N818 - reads as what happened
-    """Several permanences failed `validate`; one failure alone is raised as it is."""
+    """Several permanences failed `validate`; a single failure is raised unchanged."""
 
     def derive(self, errors: Sequence[Exception]) -> ValidationFailed:  # type: ignore[override]
-        """A part of the group, as `split` and `except*` make it."""
+        """Return a group of some of the errors, as `split` and `except*` need it."""
         return ValidationFailed(self.message, errors)
 
 
@@ -152,9 +152,9 @@ class MissingExtraError(RidgepoleError, ImportError):
     """An optional package is not installed.
 
     Args:
-        package: What could not be imported.
-        extra: The extra of Ridgepole that brings it.
-        wanted_by: What needs it, such as `"TensorBoardLogger"`.
+        package: The package that could not be imported.
+        extra: The extra of Ridgepole that installs it.
+        wanted_by: The feature that needs it, such as `"TensorBoardLogger"`.
     """
 
     def __init__(self, package: str, extra: str, wanted_by: str) -> None:
@@ -164,21 +164,21 @@ class MissingExtraError(RidgepoleError, ImportError):
 
 
 class PermanenceNotFoundError(RidgepoleError, LookupError):
-    """A process or permanence asked for a permanence that this run does not have."""
+    """This run has no permanence of the requested name or type."""
 
 
 class RunDirError(RidgepoleError, OSError):
-    """A run directory can't be made, found, read, or is written by a newer Ridgepole."""
+    """A run directory can't be made, found or read, or a newer Ridgepole wrote it."""
 
 
 class LogWriteError(RidgepoleError, OSError):
-    """A record did not reach the operating system; the logger's step has not moved."""
+    """A record did not reach the operating system; the logger's step is unchanged."""
 
 
 class CheckpointError(RidgepoleError, OSError):
-    """A checkpoint can't be written, found or read: a full disk, damage, a newer format, an unknown name.
+    """A checkpoint can't be written, found or read.
 
-    `errno` is set where the operating system gave the reason. The checkpoints that were there before are untouched.
+    `errno` is set where the operating system gave the reason. Earlier checkpoints are unchanged.
     """
 
 
@@ -186,8 +186,8 @@ class StateError(RidgepoleError, TypeError):
     """A state holds a value that a checkpoint can't store.
 
     Args:
-        path: Where the value stands, such as `permanences.network['optimiser']['state'][0]`.
-        what: What stands there, such as `a torch.Generator`.
+        path: Where the value is, such as `permanences.network['optimiser']['state'][0]`.
+        what: Its kind, such as `a torch.Generator`.
         advice: What to do about it, such as `store its .get_state()`.
     """
 
@@ -200,12 +200,12 @@ class StateError(RidgepoleError, TypeError):
 
 
 class RankError(RidgepoleError, RuntimeError):
-    """Another process of a distributed run failed, ended without a word, or did not come.
+    """Another process of a distributed run failed, disappeared, or did not join.
 
     Args:
         message: What happened, and on which rank.
-        rank: That rank; None where it is not known.
-        exit_code: What this process exits with.
+        rank: The failed rank, if known.
+        exit_code: The exit code of this process.
     """
 
     def __init__(self, message: str, rank: int | None = None, exit_code: int = 1) -> None:
@@ -215,25 +215,25 @@ class RankError(RidgepoleError, RuntimeError):
 
 
 class TrackerError(RidgepoleError, ConnectionError):
-    """The server of a tracker such as W&B, or the client that talks to it, can't be used."""
+    """The server of a tracker such as W&B, or its client, can't be used."""
 
 
 class ProgressNoMatch(RidgepoleError, RuntimeError):  # noqa: N818 - the name is part of the public interface
-    """No progress bar fits the name that a decorated function was given."""
+    """No progress bar matches the name that a decorated function was given."""
 
 
 class DeviceUnavailableError(RidgepoleError, RuntimeError):
-    """A device is there, or was, and can't be used, and waiting will not help.
+    """A device can't be used, and waiting does not help.
 
-    Such as: a driver that doesn't match, a card that was lost, hidden or left out, memory that no card has.
+    Causes: a wrong driver, a lost or hidden device, more memory requested than any device has.
     """
 
 
 class VRAMUsageError(RidgepoleError, RuntimeError):
-    """Every device is used by more than the permitted share of its memory.
+    """Every device uses more than the permitted share of its memory.
 
     Attributes:
-        devices: What was seen of every device, one mapping each, as in `Device.get_state()`.
+        devices: The state of every device, as in `Device.get_state()`.
     """
 
     def __init__(self, message: str, devices: Sequence[dict[str, Any]] = ()) -> None:
@@ -246,10 +246,10 @@ class DeviceWaitTimeout(VRAMUsageError, TimeoutError):  # noqa: N818 - the name 
 
 
 class StopRequested(KeyboardInterrupt):
-    """A signal other than Ctrl-C asked the run to stop; Ctrl-C itself comes out as a plain KeyboardInterrupt.
+    """A signal other than Ctrl-C asked the run to stop; Ctrl-C raises a plain KeyboardInterrupt.
 
     Attributes:
-        signal_name: Such as `"SIGTERM"`.
+        signal_name: The signal, such as `"SIGTERM"`.
         exit_code: 143 for SIGTERM, 129 for SIGHUP, 75 for SIGUSR1.
     """
 
@@ -259,15 +259,41 @@ class StopRequested(KeyboardInterrupt):
         self.exit_code = exit_code
 
 
+class StopInFramework(SystemExit):
+    """Carries a stop through a framework that itself exits on a KeyboardInterrupt.
+
+    A run that sees it ends as if the stop had come alone.
+
+    Attributes:
+        stop: The stop.
+    """
+
+    def __init__(self, stop: KeyboardInterrupt) -> None:
+        super().__init__(stop.exit_code if isinstance(stop, StopRequested) else 130)
+        self.stop = stop
+
+
+def stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the stop that a framework has turned into the exit of the process, else None."""
+    if isinstance(error, StopInFramework):
+        return error.stop
+    context = error.__context__ if isinstance(error, SystemExit) else None
+    return context if isinstance(context, KeyboardInterrupt) else None
+
+
 class TrialPruned(KeyboardInterrupt):
-    """A sweep's pruner asked this trial to stop; it comes out of a tick, and the run ends as `pruned`."""
+    """A sweep's pruner asked this trial to stop; a tick raises it, and the run ends as `pruned`."""
+
+
+class GuardError(RidgepoleError):
+    """A fault for which `[pipeline.guard]` stops the run, such as a loss that is NaN."""
 
 
 class SweepError(RidgepoleError, RuntimeError):
-    """A sweep can't be started, found or go on, or stopped before its end.
+    """A sweep can't be started, found or resumed, or it stopped before its end.
 
     Attributes:
-        result: What there is of it, a `SweepResult`; None where it never began.
+        result: The partial `SweepResult`; None if the sweep never started.
     """
 
     def __init__(self, message: str, result: object = None) -> None:
@@ -276,23 +302,14 @@ class SweepError(RidgepoleError, RuntimeError):
 
 
 def join_errors(errors: Sequence[BaseException], message: str) -> BaseException:
-    """One error for several: itself where it is alone, else a group with the first cause first.
-
-    Args:
-        errors: At least one error, in the order in which they happened.
-        message: What the group says of itself.
-
-    Returns:
-        The only error unchanged, an `ExceptionGroup` where every member is an `Exception`,
-        else a `BaseExceptionGroup`.
-    """
+    """Return the only error unchanged, or a group of several in their order."""
     if len(errors) == 1:
         return errors[0]
     return BaseExceptionGroup(message, list(errors))
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A hint that names the nearest candidates, or an empty text where none is near."""
+    """Return a hint that names the most similar candidates, or an empty text."""
     import difflib
 
     names = sorted(set(candidates))
@@ -304,16 +321,16 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def add_note_once(error: BaseException, note: str) -> None:
-    """Adds a note that says where an error happened, unless the same note is there already."""
+    """Add a note to an error, unless it already has the same note."""
     try:
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
-    except Exception:  # noqa: BLE001 - a frozen exception takes no notes, and must come out all the same
+    except Exception:  # noqa: BLE001 - a frozen exception takes no notes, and must be raised all the same
         return
 
 
 def text_of(value: object) -> str:
-    """`str(value)`, or the name of its type where that raises."""
+    """Return `str(value)`, or the name of its type where that raises."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001 - whatever a user's `__str__` raises
@@ -321,14 +338,11 @@ def text_of(value: object) -> str:
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback of a user's error without Ridgepole's own frames and those of the import system.
+    """Format a user's error without the frames of Ridgepole and of the import system.
 
-    Args:
-        error: What was raised; causes, contexts and members of groups are treated alike.
-
-    Returns:
-        The text that Python would print. Where nothing but Ridgepole's frames is left, only the last lines; of an error
-        of Ridgepole's own that came of one in the standard library only its own message, which says what that was.
+    Causes, contexts and members of groups are treated alike.
+    An error of Ridgepole that wraps one of the standard library is shown without it,
+    because its message says what that was.
     """
     import importlib
     import os
@@ -336,7 +350,6 @@ def user_traceback(error: BaseException) -> str:
     from pathlib import Path
 
     own = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
-
     library = f"{Path(os.__file__).parent}{os.sep}"
 
     def strip(summary: traceback.TracebackException | None, error: BaseException | None) -> None:
@@ -358,14 +371,14 @@ def user_traceback(error: BaseException) -> str:
         mine = all(name.startswith(library) and "site-packages" not in name for name in frames)
         return mine and (inner is None or is_library(inner))
 
-    # compact=True keeps a cycle of contexts from being followed for ever
+    # compact=True keeps a cycle of contexts from being followed for ever.
     summary = traceback.TracebackException.from_exception(error, compact=True)
     strip(summary, error)
     return "".join(summary.format()).rstrip()
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret replaced by `***`; one of under four characters only where it is the whole text."""
+    """Replace every secret by `***`; a secret of under four characters only as the whole text."""
     secrets = set(secrets)
     if text in secrets:
         return "***"

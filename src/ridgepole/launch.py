@@ -1,22 +1,18 @@
-"""Which of several processes this one is: what torchrun, MPI and SLURM say in the environment."""
+"""The place of this process among several, as torchrun, MPI and SLURM set it in the environment."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class _Launcher:
-    """The variables of one launcher.
-
-    Attributes:
-        rank: Names this process's rank.
-        size: Names the number of ranks.
-        identity: Names what is the same on all ranks of one launch, and seldom the same in another.
-    """
+    """The variables of one launcher: rank, number of ranks, and what identifies one launch."""
 
     rank: str
     size: str
@@ -25,19 +21,28 @@ class _Launcher:
 
 _LAUNCHERS = (
     _Launcher("RANK", "WORLD_SIZE", ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID")),
-    # Before SLURM's: under mpirun in a job every rank of a node inherits the SLURM_PROCID of the script.
+    # Before SLURM's: under mpirun all ranks of a node inherit the script's SLURM_PROCID.
     _Launcher(
         "OMPI_COMM_WORLD_RANK",
         "OMPI_COMM_WORLD_SIZE",
         ("OMPI_MCA_ess_base_jobid", "PMIX_NAMESPACE", "SLURM_JOB_ID"),
     ),
     _Launcher("PMI_RANK", "PMI_SIZE", ("PMI_JOBID", "SLURM_JOB_ID")),
-    # The number of the step's tasks, not SLURM_NTASKS: a batch script has that too, and runs once for all of them.
+    # Not SLURM_NTASKS: a batch script has that too, and runs once for all tasks.
     _Launcher("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_JOB_ID", "SLURM_STEP_ID")),
 )
 
+_LOCAL = (
+    ("LOCAL_RANK", "LOCAL_WORLD_SIZE"),  # torchrun
+    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),  # Open MPI
+    ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),  # MVAPICH2
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),  # Intel MPI, MPICH's hydra
+    ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),  # HPE Cray
+)
+"""The variables of a rank on its machine, and of the number of ranks there."""
+
 _OWN = "RIDGEPOLE_LAUNCH"
-"""The user's own name for a launch, where the launcher's variables can't tell two of them apart."""
+"""The user's own name for a launch, where two launches have the same variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Launch:
 
     Attributes:
         rank: Counted from 0.
-        size: How many there are; at least 2.
-        key: The same text on all of them, and another one for other launches at the same time.
+        size: Number of processes; at least 2.
+        key: The same text on all ranks, and another text for each other launch at the same time.
     """
 
     rank: int
@@ -60,22 +65,22 @@ def _launcher() -> _Launcher | None:
 
 
 def is_launched() -> bool:
-    """Whether a launcher of several processes has started this one."""
+    """Return whether a launcher of several processes has started this one."""
     return _launcher() is not None
 
 
 def global_rank() -> int:
-    """The rank of this process in a distributed run, by the first variable that a launcher set; 0 outside of one."""
+    """Return the rank of this process in a distributed run; 0 outside of one."""
     launcher = _launcher()
     text = os.environ[launcher.rank] if launcher else "0"
     return int(text) if text.isdecimal() else 0
 
 
 def place() -> tuple[int, int]:
-    """The rank of this process and the number of ranks; 0 of 1 where no launcher says both.
+    """Return the rank of this process and the number of ranks; 0 of 1 where no launcher sets both.
 
     Raises:
-        ValueError: If a variable that a launcher sets is no whole number.
+        ValueError: A launcher's variable is not a whole number.
     """
     launcher = _launcher()
     if launcher is None or launcher.size not in os.environ:
@@ -83,11 +88,22 @@ def place() -> tuple[int, int]:
     return _number(launcher.rank), _number(launcher.size)
 
 
+def local_place(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the rank and the number of ranks on this machine; None for a process alone."""
+    for rank_name, size_name in _LOCAL:
+        rank, size = _integer(environ.get(rank_name)), _integer(environ.get(size_name))
+        if rank is not None and size is not None:
+            return (rank, size) if size > 1 else None
+    rank = _integer(environ.get("SLURM_LOCALID"))
+    size = _slurm_size(environ.get("SLURM_STEP_TASKS_PER_NODE", ""), _integer(environ.get("SLURM_NODEID")) or 0)
+    return (rank, size) if rank is not None and size is not None and size > 1 else None
+
+
 def launched() -> Launch | None:
-    """The launch that this process is part of; None where it is alone.
+    """Return the launch that this process is part of; None where it is alone.
 
     Raises:
-        ValueError: If the launcher's variables contradict each other, or the number of ranks is missing.
+        ValueError: The variables contradict each other, or the number of ranks is missing.
     """
     launcher = _launcher()
     rank, size = place()
@@ -107,10 +123,28 @@ def _number(name: str) -> int:
     return int(text)
 
 
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+def _slurm_size(text: str, node: int) -> int | None:
+    """Read the tasks on a node from SLURM's form (srun(1)): `"2(x3),1"` is 2, 2, 2, 1."""
+    nodes = 0
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?", part.strip())
+        if match is None:
+            return None
+        nodes += int(match[2] or 1)
+        if node < nodes:
+            return int(match[1])
+    return None
+
+
 def _key(launcher: _Launcher) -> str:
     names = (*launcher.identity, _OWN)
     lines = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     address = os.environ.get("MASTER_ADDR", "")
     if launcher.rank == "RANK" and (address in ("localhost", "::1") or address.startswith("127.")):
-        lines.append(f"host={socket.gethostname()}")  # all of it is on one machine, and others have a localhost too
+        # The launch is on one machine, and others have a localhost too.
+        lines.append(f"host={socket.gethostname()}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

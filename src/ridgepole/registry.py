@@ -1,7 +1,8 @@
-"""From a type name in a pipeline's file to the class or function behind it.
+"""Find the class or function behind a type name in a pipeline's file.
 
-Nothing in a config file can name a dotted path: only what is registered here can be asked for. That is what ships
-with Ridgepole, what installed plugins announce by entry point, and what the pipeline's own package defines.
+A config file can't name a dotted path, only a registered type. Registered are Ridgepole's own
+types, the entry points of installed plugins, and the classes and functions that the pipeline's own
+package defines.
 """
 
 from __future__ import annotations
@@ -27,16 +28,22 @@ Kind = Literal["permanence", "process"]
 
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "permanence": {
-        "BasicLogger": "ridgepole.permanences.loggers.basic:BasicLogger",
-        "Device": "ridgepole.permanences.device:Device",
-        "NullLogger": "ridgepole.permanences.loggers.group:NullLogger",
-        "NullProgressManager": "ridgepole.permanences.progress:NullProgressManager",
-        "ProgressManager": "ridgepole.permanences.progress:ProgressManager",
-        "WandBLogger": "ridgepole.permanences.loggers.wandb:WandBLogger",
-        "TensorBoardLogger": "ridgepole.permanences.loggers.tensorboard:TensorBoardLogger",
+        "BasicLogger": "ridgepole.loggers.local.logger:BasicLogger",
+        "Device": "ridgepole.devices:Device",
+        "NullLogger": "ridgepole.loggers.composite:NullLogger",
+        "NullProgressManager": "ridgepole.progress:NullProgressManager",
+        "ProgressManager": "ridgepole.progress:ProgressManager",
+        "WandBLogger": "ridgepole.loggers.wandb:WandBLogger",
+        "MLflowLogger": "ridgepole.loggers.mlflow:MLflowLogger",
+        "TensorBoardLogger": "ridgepole.loggers.tensorboard:TensorBoardLogger",
+        "TrackioLogger": "ridgepole.loggers.trackio:TrackioLogger",
     },
     "process": {},
 }
+
+_EXTRAS = {"torch": "torch", "numpy": "torch", "matplotlib": "plots", "seaborn": "plots", "polars": "plots"}
+_EXTRAS |= {"tensorboard": "tensorboard", "wandb": "wandb", "optuna": "sweep", "ray": "ray", "submitit": "slurm"}
+"""The extra that installs a module that a user's package may import."""
 
 _GROUPS: dict[Kind, str] = {"permanence": "ridgepole.permanences", "process": "ridgepole.processes"}
 
@@ -48,7 +55,7 @@ class Entry:
     Attributes:
         name: The name that a config file uses.
         target: The class or function.
-        origin: Where it came from, for messages: `"Ridgepole"`, `"plugin foo"`, or `"digits/model.py:12"`.
+        origin: Its origin, for messages: `"Ridgepole"`, `"plugin foo"`, or `"digits/model.py:12"`.
     """
 
     name: str
@@ -56,37 +63,33 @@ class Entry:
     origin: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Registry:
     """The types that one pipeline may name.
 
     Attributes:
         package: The pipeline's own package, or None.
-        directory: The directory that holds it.
-        own: What the package defines, by kind and name.
-        problems: What went wrong while the package was imported.
+        own: The types that the package defines, by kind and name.
+        problems: The problems of importing the package.
         rejected: Public classes and functions of the package that can't be named, and why.
     """
 
     package: str | None = None
-    directory: Path | None = None
     own: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {"permanence": {}, "process": {}})
     problems: list[Problem] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, package: str | None, directory: Path, place: Place | None = None) -> Registry:
-        """Imports a pipeline's own package and registers what it defines.
+        """Import a pipeline's own package and register its types; errors become `problems`.
 
         Args:
-            package: One identifier, found only in `directory`; None for built-in types and plugins alone.
+            package: One identifier, found only in `directory`; None for built-in types and plugins
+                alone.
             directory: The directory of the pipeline's file.
             place: Where the package is named, for problems.
-
-        Returns:
-            The registry; what went wrong stands in its `problems`.
         """
-        registry = cls(package, directory)
+        registry = cls(package=package)
         if package is None:
             return registry
         fault = _not_importable(package, directory)
@@ -97,24 +100,21 @@ class Registry:
             modules = list(_import_all(package, directory))
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a user's module raises is the user's to see
+        except BaseException as error:  # noqa: BLE001 - any error of a user's module is shown to the user
             message = f"package {package!r} failed to import: {type(error).__name__}: {error}"
-            registry.problems.append(Problem(message, place, detail=user_traceback(error)))
+            extra = _EXTRAS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+            hint = f"pip install 'ridgepole[{extra}]'" if extra else ""
+            registry.problems.append(Problem(message, place, hint, detail=user_traceback(error)))
             return registry
         for module in modules:
             registry._collect(module, place)
         return registry
 
     def find(self, kind: Kind, name: str) -> Entry | str | None:
-        """The registered type of that name.
-
-        Args:
-            kind: What to look for.
-            name: Its name in the config file.
+        """Return the registered type of a name; a plugin's or built-in class is imported now.
 
         Returns:
-            The entry; a plugin's or built-in class is imported now. A text says why a plugin's can't be used. None
-            where there is no such name.
+            The entry, or why a plugin's type can't be used, or None for an unknown name.
         """
         if name in self.own[kind]:
             return self.own[kind][name]
@@ -127,23 +127,23 @@ class Registry:
         return None
 
     def names(self, kind: Kind) -> list[str]:
-        """All registered names of one kind, sorted."""
+        """Return all registered names of one kind, sorted."""
         plugins = (point.name for point in metadata.entry_points(group=_GROUPS[kind]))
         return sorted({*self.own[kind], *_BUILT_IN[kind], *plugins})
 
     def unknown(self, kind: Kind, name: str, place: Place | None) -> Problem:
-        """The problem of a name that is not registered: what is near, and where was looked."""
-        looked = ["Ridgepole's own types", "installed plugins"]
-        looked += [f"the package {self.package!r}"] if self.package else ["no package (none is set in [pipeline])"]
+        """Return the problem of an unregistered name, with similar names and places."""
+        searched = ["Ridgepole's own types", "installed plugins"]
+        searched += [f"the package {self.package!r}"] if self.package else ["no package (none is set in [pipeline])"]
         names = self.names(kind)
         hint = did_you_mean(name, names)
         other: Kind = "process" if kind == "permanence" else "permanence"
         if name in self.names(other):
             hint = f"{name!r} is a {other}"
         hint = self.rejected.get(name, hint)
-        detail = f"looked in {', '.join(looked)}; known: {', '.join(names) or 'none'}"
+        detail = f"searched {', '.join(searched)}; known: {', '.join(names) or 'none'}"
         if "." in name:
-            detail += "\na type is a registered name, never a dotted path"
+            detail += "\na type must be a registered name, not a dotted path"
         return Problem(f"no {kind} type is called {name!r}", place, hint, detail)
 
     def _collect(self, module: ModuleType, place: Place | None) -> None:
@@ -176,25 +176,25 @@ def _kind_of(value: object) -> Kind | None:
 
 
 def _load(kind: Kind, point: metadata.EntryPoint) -> Entry | str:
-    """A plugin's type, or why it can't be used."""
+    """Load a plugin's type, or return why it can't be used."""
     origin = f"plugin {point.dist.name if point.dist else point.value}"
     try:
         target = point.load()
-    except Exception as error:  # noqa: BLE001 - somebody else's package
+    except Exception as error:  # noqa: BLE001 - any error of another package
         return f"the {origin} failed to import: {type(error).__name__}: {error}"
     if _kind_of(target) != kind:
-        return f"the {origin} announces {point.value!r} as a {kind}, and it is none"
+        return f"the {origin} registers {point.value!r} as a {kind}, but it is not one"
     return Entry(point.name, target, origin)
 
 
 def _why_not(value: Any) -> str:
-    """Why a class or function of the user's package can't be named in a pipeline."""
+    """Return why a class or function of the user's package can't be named in a pipeline."""
     lacking = ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
     if lacking:
         return f"{value.__name__} still lacks {lacking}"
     if isinstance(value, type):
-        return f"{value.__name__} is no Permanence and no PipelineProcess"
-    return f"{value.__name__} is not under @process"
+        return f"{value.__name__} is neither a Permanence nor a PipelineProcess"
+    return f"{value.__name__} is not decorated with @process"
 
 
 def _origin(value: Callable[..., Any]) -> str:
@@ -205,7 +205,7 @@ def _origin(value: Callable[..., Any]) -> str:
 
 
 def _not_importable(package: str, directory: Path) -> tuple[str, str] | None:
-    """Why a package can't be taken from a directory, with a hint; None where it can."""
+    """Return why a package can't be imported from a directory, with a hint; None if it can."""
     if not package.isidentifier() or keyword.iskeyword(package):
         return f"package must be one Python identifier, not {package!r}", "name the package, not a path"
     if not ((directory / package / "__init__.py").is_file() or (directory / f"{package}.py").is_file()):
@@ -222,8 +222,9 @@ def _not_importable(package: str, directory: Path) -> tuple[str, str] | None:
 
 
 def _import_all(package: str, directory: Path) -> Iterator[ModuleType]:
-    """Imports a package and its public submodules."""
-    # The directory stays on the path, as a script's own does: worker processes must find the package too.
+    """Import a package and its public submodules."""
+    # The directory stays on the path, as that of a script does: worker processes must find the
+    # package too.
     home = str(directory.resolve())
     if home not in sys.path:
         sys.path.insert(0, home)

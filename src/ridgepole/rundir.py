@@ -1,4 +1,4 @@
-"""The only module that knows the file names inside a run directory."""
+"""The files of a run directory; no other module knows their names."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ridgepole import project
 from ridgepole.errors import RunDirError, did_you_mean
-from ridgepole.files import Flock, write_atomically
+from ridgepole.files import Flock, read_json, write_atomically
+from ridgepole.labels import Labels, read_labels
 
 FORMAT = 1
 """Version of the layout; a directory with a larger one is refused."""
@@ -29,32 +31,37 @@ PROVENANCE = "provenance.json"
 DIFF = "code.diff"
 OWNER = "owner.lock"
 RUN_LOG = "run.log"
+CONSOLE = "console.log"
+CONSOLES = "console"
+ALERTS = "alerts.jsonl"
+STALLS = "stalls"
+OOM = "oom"
 METRICS = "metrics.jsonl"
 METRICS_GLOB = "metrics*.jsonl"
 MEDIA = "media.jsonl"
+SYSTEM = "system.jsonl"
+SYSTEM_GLOB = "system*.jsonl"
+STEPTIME = "steptime.json"
 SUMMARY = "summary.json"
 HPARAMS = "hparams.json"
 FIGURES = "figures"
 TABLES = "tables"
 TEXTS = "texts"
+MEDIA_FOLDERS = {"audio": "audio", "video": "videos", "html": "pages", "artifact": "artifacts"}
 CHECKPOINTS = "checkpoints"
 CACHE = ".cache"
-"""Below the run root: states that finished processes left, for runs that need not do the same again."""
+"""Below the run root: the states of finished processes, which later runs may reuse."""
 RANKS = ".ranks"
-"""Below the run root: where the ranks of a launch find each other before they have a run directory."""
+"""Below the run root: where the ranks of a launch rendezvous before they have a run directory."""
 
 STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished_with_cleanup_errors", "pruned")
-"""Every status word. `crashed` is never written: it is a `running` whose owner is gone."""
+"""Every status. `crashed` is never written: it is a `running` whose owner is gone."""
 
 
 def new_run_id(now: float | None = None) -> str:
-    """An id that sorts by time: UTC to the second, then the fraction of the second and 16 random bits as hex.
+    """Return an id that sorts by time, such as `20261122-101500-7f3a91c2`.
 
-    Args:
-        now: Seconds since the epoch; the clock when None.
-
-    Returns:
-        Such as `20261122-101500-7f3a91c2`; the first four hex digits count 1/65536 of a second.
+    It is the UTC time, then the fraction of the second in 1/65536 and 16 random bits, as hex.
     """
     now = time.time() if now is None else now
     whole = int(now)
@@ -76,54 +83,30 @@ class RunDir:
 
     @classmethod
     def create(cls, root: Path) -> RunDir:
-        """Makes the directory of a new run below a root and takes its ownership.
-
-        Args:
-            root: The directory that holds runs; made where it is missing.
-
-        Returns:
-            The new directory, which no other run has ever had.
+        """Create the directory of a new run below a root, and own it.
 
         Raises:
-            RunDirError: If nothing can be written there.
+            RunDirError: If it can't be written.
         """
         root = root.absolute()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            while True:
-                path = root / new_run_id()
-                try:
-                    path.mkdir()
-                except FileExistsError:
-                    if not root.is_dir():
-                        raise
-                    continue
-                break
-            run = cls(path)
-            if not run._owner.take(patience=30.0):  # such as one who cleans up, and asks for a moment who owns it
-                raise BlockingIOError(errno.EWOULDBLOCK, f"another process holds {path / OWNER}")
+            run = cls(_make_new(root))
+            if not run._owner.take(patience=30.0):  # a query locks it briefly
+                raise BlockingIOError(errno.EWOULDBLOCK, f"another process holds {run.path / OWNER}")
         except OSError as error:
             reason = error.strerror or str(error)
-            raise RunDirError(f"can't make a run directory in {root}: {reason}; name another with --run-dir") from error
+            raise RunDirError(
+                f"can't make a run directory in {root}: {reason}; name another with --runs-dir"
+            ) from error
         return run
-
-    @property
-    def id(self) -> str:
-        """The run id."""
-        return self.path.name
 
     @classmethod
     def reopen(cls, path: Path) -> RunDir:
-        """Takes the ownership of a run that nobody runs any more.
-
-        Args:
-            path: The run directory.
-
-        Returns:
-            The directory.
+        """Own the directory of a run that is not running.
 
         Raises:
-            RunDirError: If a live process owns it, which is named, or it can't be written.
+            RunDirError: If a live process owns it, or it can't be written.
         """
         run = cls(path.absolute())
         try:
@@ -134,36 +117,53 @@ class RunDir:
             raise RunDirError(f"run {path.name} is running already: {run._owner.who()} owns it")
         return run
 
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self.path.name
+
     def close(self) -> None:
-        """Gives the ownership back."""
+        """Release the ownership."""
         self._owner.release()
         if self._processes is not None:
             os.close(self._processes)
             self._processes = None
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Writes one of the directory's JSON files atomically."""
+        """Write one of the directory's JSON files atomically."""
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
         write_atomically(self.path / name, text.encode("utf-8", "replace") + b"\n")
 
     def write_config(self, source: bytes) -> None:
-        """Writes the main config file byte for byte, readable by its owner alone: it may hold secrets."""
+        """Write the main config file unchanged, readable only by its owner, as for secrets."""
         write_atomically(self.path / CONFIG, source, 0o600)
 
     def write_run(self, **fields: Any) -> None:
-        """Writes `run.json`: who runs this, since when, and how it stands."""
+        """Write `run.json`: the owner, the start and the status of the run."""
         self.write_json(RUN, {"format": FORMAT, "id": self.id, **fields})
 
     def append_process(self, fields: Mapping[str, Any]) -> None:
-        """Appends how a process stands to `processes.jsonl`; cheap, as there may be thousands, and so not synced."""
+        """Append the status of a process to `processes.jsonl`, without a sync."""
         if self._processes is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._processes = os.open(self.path / PROCESSES, flags, 0o644)
         os.write(self._processes, json.dumps(fields).encode() + b"\n")
 
-    def start_attempt(self, attempt: int, checkpoint: str | None = None, step: int | None = None) -> None:
-        """Appends the line of a new attempt to `attempts.jsonl`, with the checkpoint that it goes on from."""
-        note_attempt(self.path, attempt, checkpoint=checkpoint, step=step)
+    def start_attempt(self, attempt: int, checkpoint: str | None = None, step: int | None = None, **more: Any) -> None:
+        """Append a new attempt to `attempts.jsonl`, with the checkpoint that it resumes from."""
+        note_attempt(self.path, attempt, checkpoint=checkpoint, step=step, **more)
+
+
+def _make_new(root: Path) -> Path:
+    while True:
+        path = root / new_run_id()
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if not root.is_dir():
+                raise
+        else:
+            return path
 
 
 def note_attempt(
@@ -171,15 +171,15 @@ def note_attempt(
     attempt: int,
     first_seq: int | None = None,
     resumed_from_seq: int | None = None,
-    **more: str | int | None,
+    **more: Any,
 ) -> None:
-    """Appends a line to a directory's `attempts.jsonl`; it is on the disk when this returns.
+    """Append a line to `attempts.jsonl` of a run or log directory, and sync it.
 
     Args:
-        directory: A run directory, or the directory of a logger.
+        directory: The directory.
         attempt: The number of the attempt, from 1.
-        first_seq: The first sequence number that it uses, where it has gone back to a checkpoint.
-        resumed_from_seq: The sequence number that the checkpoint would have used next.
+        first_seq: The first sequence number of the attempt, if it resumed from a checkpoint.
+        resumed_from_seq: The next sequence number of the checkpoint that it resumed from.
         **more: Further members of the line.
     """
     line: dict[str, Any] = {
@@ -196,45 +196,67 @@ def note_attempt(
         file.seek(0, os.SEEK_END)
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a line that a kill has torn must not take this one with it
+            if file.read(1) != b"\n":  # a kill tore the last line; it must not spoil this one
                 file.write(b"\n")
         file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def read_attempts(directory: Path) -> list[dict[str, Any]]:
-    """The attempts of a run, in their order.
-
-    Args:
-        directory: The run directory.
-
-    Returns:
-        What the line says with which each began: `attempt`, `time`, `pid`, `host`, and `checkpoint` and `step` of the
-        checkpoint that it went on from. Lines that can't be read are passed over.
-    """
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file, and skip lines that can't be read."""
     try:
-        lines = (directory / ATTEMPTS).read_bytes().splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError:
-        return []
-    found: dict[int, dict[str, Any]] = {}
+        return
     for text in lines:
         try:
             line = json.loads(text)
-            found.setdefault(int(line["attempt"]), line)  # later lines of an attempt are the loggers'
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             continue
+        if isinstance(line, dict):
+            yield line
+
+
+def read_attempts(directory: Path) -> list[dict[str, Any]]:
+    """Return the attempts of a run in their order.
+
+    Each has `attempt`, `time`, `pid`, `host`, and `checkpoint` and `step` where it resumed from
+    one. If parameters were changed for it, `changes` has lists of the old and the new value by key,
+    empty where there is none, and `restored` the values that restored states brought back.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for line in read_lines(directory / ATTEMPTS):
+        number = line.get("attempt")
+        if isinstance(number, int):
+            # Loggers and restored states write later lines of the same attempt. So does a script
+            # that restores a checkpoint, which its first line does not know yet.
+            first = found.get(number, {})
+            found[number] = line | {key: value for key, value in first.items() if value is not None or key not in line}
     return [found[number] for number in sorted(found)]
+
+
+def abandoned_segments(directory: Path) -> list[tuple[int, int]]:
+    """Return the half-open ranges of sequence numbers that a resume has undone.
+
+    `resumed_from_seq` of an attempt is the next sequence number of the checkpoint that it resumed
+    from.
+    `first_seq` is the first one that the attempt itself uses.
+    The attempt before logged the records between them after the checkpoint. They are hidden, never
+    deleted.
+    """
+    ranges = ((line.get("resumed_from_seq"), line.get("first_seq")) for line in read_lines(directory / ATTEMPTS))
+    return [(start, end) for start, end in ranges if type(start) is int and type(end) is int and start < end]
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What a run directory says of itself.
+    """The record of a run directory.
 
     Attributes:
         path: The directory.
         fields: The content of `run.json`; empty where it is missing or damaged.
-        status: One of `STATUSES`, the owner's absence taken into account.
+        status: One of `STATUSES`; `crashed` where the owner of a running run is gone.
     """
 
     path: Path
@@ -246,26 +268,25 @@ class RunInfo:
         """The run id."""
         return self.path.name
 
+    @property
+    def labels(self) -> Labels:
+        """The labels of the run, read now."""
+        return read_labels(self.path)
+
     def json(self, name: str) -> dict[str, Any]:
-        """One of the directory's JSON files; empty where it is missing or damaged."""
-        return _read_json(self.path / name)
+        """Read one of the directory's JSON files; empty where it is missing or damaged."""
+        return read_json(self.path / name)
 
 
 def read_run(path: Path) -> RunInfo:
-    """Reads what a run directory says of itself, without changing anything in it.
-
-    Args:
-        path: The run directory.
-
-    Returns:
-        The information; a damaged `run.json` counts as a crashed run.
+    """Read the record of a run directory; a damaged `run.json` counts as a crashed run.
 
     Raises:
-        RunDirError: If it is no run directory, or one that a newer Ridgepole wrote.
+        RunDirError: If it is not a run directory, or a newer Ridgepole wrote it.
     """
     if not (path / RUN).exists() and not (path / OWNER).exists():
         raise RunDirError(f"{path} is not a run directory: it has no {RUN}")
-    fields = _read_json(path / RUN)
+    fields = read_json(path / RUN)
     version = fields.get("format", FORMAT)
     if not isinstance(version, int) or version > FORMAT:
         raise RunDirError(
@@ -278,39 +299,28 @@ def read_run(path: Path) -> RunInfo:
 
 
 def read_processes(run: RunInfo) -> list[dict[str, Any]]:
-    """How the processes of a run stand: as it said at its end, else as it noted on the way.
+    """Return name, status, seconds and reason of each process of a run, in order.
 
-    Args:
-        run: The run.
-
-    Returns:
-        Name, status, seconds and reason of each process, in order; lines that can't be read are passed over.
+    A finished run has them in `run.json`, a running or crashed one in `processes.jsonl`.
     """
-    said = run.fields.get("processes")
-    if isinstance(said, list):
-        return said
+    recorded = run.fields.get("processes")
+    if isinstance(recorded, list):
+        return recorded
     declared = run.json(RESOLVED).get("processes", {})
     found = {name: {"name": name, "status": "pending", "seconds": 0.0, "reason": ""} for name in declared}
-    try:
-        lines = (run.path / PROCESSES).read_bytes().splitlines()
-    except OSError:
+    if not (run.path / PROCESSES).exists():
         return []
-    for line in lines:
-        try:
-            fields = json.loads(line)
-            found[fields["name"]] = fields
-        except (ValueError, TypeError, KeyError):
-            continue
+    found |= {line["name"]: line for line in read_lines(run.path / PROCESSES) if isinstance(line.get("name"), str)}
     return list(found.values())
 
 
 def is_owned(path: Path) -> bool:
-    """Whether a live process runs this run."""
+    """Return whether a live process owns this run."""
     return Flock(path / OWNER).holder() is not None
 
 
 def list_runs(root: Path) -> Iterator[RunInfo]:
-    """The runs below a root, newest first; directories that are no runs are passed over."""
+    """Yield the runs below a root, newest first; skip other directories."""
     try:
         names = sorted((path.name for path in root.iterdir()), reverse=True)
     except OSError:
@@ -324,40 +334,51 @@ def list_runs(root: Path) -> Iterator[RunInfo]:
             continue
 
 
-def find_run(spec: str, root: Path) -> RunInfo:
-    """Finds a run by id, unique prefix, path, or `latest`.
+def find_run(spec: str, root: Path, here: Path | None = None) -> RunInfo:
+    """Find a run by id, unique prefix, unique name, path, or `latest`.
 
     Args:
-        spec: What the user typed.
+        spec: The run. `latest` is the newest run of the project here.
         root: The directory that holds runs.
-
-    Returns:
-        The run.
+        here: Where the command is given; the working directory when None.
 
     Raises:
-        RunDirError: If there is none, or more than one; the message lists what there is.
+        RunDirError: If no run or more than one matches, or `latest` could mean several projects.
     """
     if os.sep in spec or (Path(spec) / RUN).exists():
         return read_run(Path(spec))
     if (root / spec / RUN).exists() and spec not in ("", ".", ".."):
-        return read_run(root / spec)  # a whole id: a newer format is said, not passed over
-    names = [run.id for run in list_runs(root)]
-    if not names:
-        raise RunDirError(f"no runs in {root}; name another root with --run-dir")
+        return read_run(root / spec)  # a whole id: report a newer format instead of skipping it
+    runs = list(list_runs(root))
+    if not runs:
+        raise RunDirError(f"no runs in {root}; name another root with --runs-dir")
     if spec == "latest":
-        return read_run(root / names[0])
+        return _newest(runs, root, here)
+    names = [run.id for run in runs]
     fitting = [name for name in names if name.startswith(spec)] if spec else []
+    if not fitting and spec:
+        fitting = [run.id for run in runs if run.labels.name == spec]
     if len(fitting) == 1:
         return read_run(root / fitting[0])
     if fitting:
-        raise RunDirError(f"{spec!r} fits {len(fitting)} runs in {root}: {', '.join(fitting[:5])}")
+        raise RunDirError(f"{spec!r} matches {len(fitting)} runs in {root}: {', '.join(fitting[:5])}")
     hint = did_you_mean(spec, names)
     raise RunDirError(f"no run {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _newest(runs: Sequence[RunInfo], root: Path, here: Path | None) -> RunInfo:
+    """Return the newest run of the project here; a directory of runs may serve several projects."""
+    newest: dict[Path | None, RunInfo] = {}
+    for run in runs:
+        newest.setdefault(project.directory_of(run.fields, root), run)
+    known = [home for home in newest if home is not None]
+    if len(newest) == 1 or not known:
+        return runs[0]
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        chosen = project.nearest(known, Path.cwd() if here is None else here)
+    except OSError:  # the working directory is gone
+        chosen = known
+    if len(chosen) == 1:
+        return newest[chosen[0]]
+    shown = ", ".join(f"{newest[home].id} of {home}" for home in chosen[:5])
+    raise RunDirError(f"{root} has runs of {len(chosen)} projects, so 'latest' is not clear: {shown}; name the run")

@@ -1,4 +1,4 @@
-"""Starting threads in a program that Ctrl-C may reach at any moment."""
+"""Start threads in a program that Ctrl-C may interrupt at any moment."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import threading
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Starts a thread and waits until it runs; an interrupt that falls into the wait is raised as what it is.
+    """Start a thread and wait until it runs; raise an interrupt during the wait as itself.
 
-    `Thread.start` waits on a condition, and an interrupt while that takes its lock back ends as the "release unlocked
-    lock" of a `with` block (Python 3.11 to 3.14): a stop would pass for a failure. The thread runs all the same.
+    `Thread.start` waits on a condition. An interrupt while it takes its lock back ends as the
+    "release unlocked lock" of a `with` block (Python 3.11 to 3.14), so a stop would look like a
+    failure. The thread runs all the same.
 
     Raises:
-        RuntimeError: There can be no more threads, or the interpreter is going down.
-        KeyboardInterrupt: Whatever a signal's handler raised meanwhile.
+        RuntimeError: There can be no more threads, or the interpreter is shutting down.
+        KeyboardInterrupt: Or what else a signal's handler raised meanwhile.
     """
     try:
         thread.start()

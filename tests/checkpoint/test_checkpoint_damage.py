@@ -54,6 +54,7 @@ def places(path):
     return sorted({*range(0, size, BLOCK), *range(BLOCK // 2, size, BLOCK), size - 1})
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_found(two):
     count = 0
     for path in sorted(newest(two).iterdir()):
@@ -83,6 +84,7 @@ def test_every_bit_of_a_manifest_counts(store):
         assert loaded.passed_over, f"byte {place}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "lengthened"])
 def test_a_file_of_another_length_is_found(two, harm):
     for path in sorted(newest(two).iterdir()):
@@ -198,8 +200,8 @@ def forge(store, change=None, **files):
 
 
 def test_a_newer_format_is_refused_and_not_passed_over(two):
-    forge(two, lambda fields: fields.update(format=2))
-    with pytest.raises(CheckpointError, match=r"newer Ridgepole \(format 2.*upgrade"):
+    forge(two, lambda fields: fields.update(format=3))
+    with pytest.raises(CheckpointError, match=r"newer Ridgepole \(format 3.*upgrade"):
         two.load()
     with pytest.raises(CheckpointError, match="newer Ridgepole"):
         two.load("2")
@@ -393,6 +395,7 @@ def test_a_forged_tensor_file_is_damage(store, name):
     assert "state.safetensors is damaged" in loaded.passed_over[0].reason
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
 def test_no_bytes_do_more_than_count_as_damage(tmp_path, data):

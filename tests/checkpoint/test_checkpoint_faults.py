@@ -5,7 +5,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from interrupts import Interrupts
+from programs import require
 from ridgepole import CheckpointError
 from ridgepole.checkpoint import CheckpointStore
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules there that are no tests
-
-from interrupts import Interrupts
 
 TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 HELPER = Path(__file__).with_name("faults_helper.py")
@@ -30,8 +27,7 @@ def run(*arguments, timeout=110):
 
 def harmed(tmp_path, mode, *arguments):
     """Runs the helper and gives its JSON lines; it checks each trial itself."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+    require("strace")
     done = run(HELPER, tmp_path, mode, *arguments)
     if "may not trace" in done.stderr:
         pytest.skip(done.stderr.strip())
@@ -77,7 +73,7 @@ def test_all_is_on_the_disk_before_it_gets_its_name(tmp_path):
     before, after = calls[:place], calls[place + 1 :]
     written = {}
     for index, call in enumerate(before):
-        if match := re.match(r"(write|fsync)\(\d+<([^>]*)>.*= [0-9]+$", call):
+        if match := re.match(r"(write|fsync)\(\d+<([^>]*)>.*(?:= [0-9]+|<unfinished \.\.\.>)$", call):
             written.setdefault(match[2], {})[match[1]] = index
     files = {Path(path).name: calls for path, calls in written.items()}
     assert {"state.json", "state.safetensors", "manifest.json"} < files.keys()
@@ -169,8 +165,7 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path):
         '"$2" "$1/full.py" "$1/disk" && mount -o remount,ro "$1/disk" && "$2" "$1/read_only.py" "$1/disk"\n'
     )
     command = ["unshare", "-Urm", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
-    if shutil.which("unshare") is None:
-        pytest.skip("unshare is not installed")
+    require("unshare", package="util-linux")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if done.returncode == 77 or "unshare:" in done.stderr:
         pytest.skip(f"no filesystem may be mounted here: {done.stderr.strip()}")
@@ -184,6 +179,7 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path):
     assert lines[-1] == f"refused {errno.EROFS}"
 
 
+@pytest.mark.isolated
 def test_no_descriptors_left(store):
     """A shortage is not damage: it is raised, and nothing earlier is used in its place."""
     for step in (1, 2):
@@ -219,6 +215,7 @@ def test_a_file_in_the_place_of_a_directory(tmp_path, place):
 
 
 # an interrupt can fall between the opening of a descriptor and the moment it is known: it is closed with a warning
+@pytest.mark.isolated
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_ctrl_c_during_a_save_leaves_the_one_before(store):
     """Signals at any moment of a save: it is whole or not there, and nothing is left over."""
@@ -237,3 +234,42 @@ def test_ctrl_c_during_a_save_leaves_the_one_before(store):
     store.save({"step": 999}, step=999, kind="step")
     assert store.load().state == {"step": 999}
     assert not list(store.path.glob(".*"))
+
+
+@pytest.mark.isolated
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_ctrl_c_at_any_line_of_a_sweep_is_raised_as_itself(store):
+    """At each line that the removal of an interrupted save runs, also those of the standard library."""
+    store.save({"step": 0}, step=0, kind="step")
+    leftover, lines, before = store.path / ".saving-000009-0123abcd", 0, sys.gettrace()
+
+    def sweep(at):
+        """Returns whether a line of that number was there to be interrupted."""
+        (leftover / "inside").mkdir(parents=True, exist_ok=True)
+        for place in (leftover, leftover / "inside"):
+            (place / "state.json").touch()
+        count = 0
+
+        def trace(frame, event, _):
+            nonlocal count
+            count += event == "line"
+            if event == "line" and count == at:
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            store._sweep()
+        finally:
+            sys.settrace(before)
+        assert not leftover.exists()
+
+    while True:
+        lines += 1
+        try:
+            sweep(lines)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert lines > 20, "hardly any line was interrupted"
+    assert store.load().state == {"step": 0}

@@ -14,6 +14,8 @@ import torch
 from ridgepole import StateError
 from ridgepole.checkpoint import CheckpointStore, KeepBest
 
+NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+
 
 class Colour(enum.IntEnum):
     RED = 1
@@ -73,7 +75,12 @@ class Tensor(torch.Tensor):
         (ordered, "OrderedDict with attributes", "dict(x)"),
         (np.array([None]), "array of Python objects", ".tolist()"),
         (np.ma.masked_array([1], [True]), "MaskedArray", "asarray"),
-        (np.array(["a"], dtype=np.dtypes.StringDType()), "numpy dtype StringDType", "numpy.save"),
+        pytest.param(
+            np.array(["a"], dtype=np.dtypes.StringDType()) if NUMPY_2 else None,
+            "numpy dtype StringDType",
+            "numpy.save",
+            marks=pytest.mark.skipif(not NUMPY_2, reason="numpy 1 has no such dtype"),
+        ),
         (torch.eye(2).to_sparse(), "layout torch.sparse_coo", "to_dense"),
         (torch.ones(2, device="meta"), "meta device", "no values"),
         (torch.ones(2).as_subclass(Tensor), "Tensor", "plain tensor"),
@@ -125,9 +132,9 @@ def test_depth_is_bounded_and_what_is_within_it_comes_back(round_trip, store):
 
 
 def test_a_tree_that_multiplies_is_refused(store, monkeypatch):
-    from ridgepole.checkpoint import tree
+    from ridgepole.checkpoint.codec import encode
 
-    monkeypatch.setattr(tree, "MAX_VALUES", 10_000)
+    monkeypatch.setattr(encode, "MAX_VALUES", 10_000)
     node = [1]
     for _ in range(60):
         node = [node, node]
@@ -148,7 +155,7 @@ def test_a_key_that_can_not_be_stored(store, key):
 
 @pytest.mark.parametrize("meta", [{"a": object()}, {"a": float("nan")}, {"a": 2**70}, {"a": np.float32(1)}])
 def test_meta_is_plain_json(store, meta):
-    with pytest.raises(StateError, match="meta is no plain JSON"):
+    with pytest.raises(StateError, match="meta is not plain JSON"):
         store.save({}, step=0, kind="step", meta=meta)
     assert not store.list()
 

@@ -238,7 +238,7 @@ def test_pruning_that_fails_is_told_and_nothing_else_suffers(store, monkeypatch)
     def refuse(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(shutil, "rmtree", refuse)
+    monkeypatch.setattr("ridgepole.checkpoint.store.remove_tree", refuse)
     saved = save(store, 2)
     monkeypatch.undo()
     assert saved.pruned == ()

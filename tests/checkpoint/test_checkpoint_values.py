@@ -59,6 +59,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @EVERY
 @given(state=st.dictionaries(st.text(max_size=9), VALUES, max_size=4))
 def test_any_tree_of_values_comes_back(round_trip, state):
@@ -261,5 +262,6 @@ def test_channels_last_stays_channels_last(round_trip):
     assert np.isfortran(round_trip({"a": np.asfortranarray(np.ones((3, 4)))})["a"])
 
 
+@pytest.mark.slow
 def test_twenty_thousand_small_tensors(round_trip):
     round_trip({"many": {i: torch.tensor(float(i)) for i in range(20_000)}})

@@ -165,7 +165,7 @@ def test_what_is_not_there(run, ridgepole, tmp_path):
         done = ridgepole("checkpoints", verb)
         assert (done.returncode, "no checkpoint in" in done.stderr) == (1, True)
     done = ridgepole("checkpoints", "ls", "2")
-    assert (done.returncode, "fits 2 runs" in done.stderr) == (2, True)
+    assert (done.returncode, "matches 2 runs" in done.stderr) == (2, True)
 
 
 def test_a_newer_format(run, ridgepole):

@@ -29,7 +29,7 @@ def test_csv(run, ridgepole):
 
 
 def test_parquet_elsewhere(run, tmp_path, ridgepole):
-    done = ridgepole("export", run.name[:10], "--to", "parquet", "--out", "out/here", "--run-dir", "runs")
+    done = ridgepole("export", run.name[:10], "--to", "parquet", "--output", "out/here", "--runs-dir", "runs")
     assert done.stdout.endswith("to out/here/metrics.parquet\n"), done.stderr
     assert pl.read_parquet(tmp_path / "out/here/metrics.parquet").height == 6
     assert not (run / "export").exists()
@@ -49,7 +49,7 @@ def test_twice_is_refused(to, run, ridgepole):
     assert again.stdout == ""
     assert again.stderr.startswith("error: ")
     assert "holds a finished export" in again.stderr
-    assert "--out" in again.stderr
+    assert "--output" in again.stderr
 
 
 def test_calls_that_are_wrong(run, tmp_path, ridgepole):
@@ -57,11 +57,11 @@ def test_calls_that_are_wrong(run, tmp_path, ridgepole):
     (tmp_path / "bare").mkdir()
     for arguments, word in (
         (["nope", "--to", "csv"], "no run 'nope'"),
-        (["latest", "--to", "excel"], "invalid choice"),
+        (["latest", "--to", "parket"], "no export target 'parket'; did you mean 'parquet'?"),
         (["latest"], "--to"),
-        (["latest", "--to", "csv", "--run-dir", "bare"], "no runs in bare"),
-        (["latest", "--to", "csv", "--out", "file"], "it is a file"),
-        (["latest", "--to", "csv", "--out", "file/below"], "name another place with --out"),
+        (["latest", "--to", "csv", "--runs-dir", "bare"], "no runs in bare"),
+        (["latest", "--to", "csv", "--output", "file"], "it is a file"),
+        (["latest", "--to", "csv", "--output", "file/below"], "name another place with --output"),
     ):
         done = ridgepole("export", *arguments)
         assert done.returncode == 2, f"{arguments}: {done.stderr}"
@@ -76,16 +76,41 @@ def test_a_run_that_logged_nothing(tmp_path, ridgepole):
     assert "has logged nothing yet" in done.stderr
 
 
-def test_a_missing_package_is_named_with_the_way_to_get_it(run, tmp_path, ridgepole):
+def test_a_missing_package_is_named_with_the_way_to_get_it(run, tmp_path, fresh_ridgepole):
     hidden = tmp_path / "hidden"
     hidden.mkdir()
-    names = ["polars", "tensorboard", "wandb"]
+    names = ["polars", "numpy", "tensorboard", "wandb"]
     (hidden / "sitecustomize.py").write_text(f"import sys\nsys.modules |= dict.fromkeys({names})\n")
-    for to, extra in (("csv", "plots"), ("tensorboard", "tensorboard"), ("wandb", "wandb")):
-        done = ridgepole("export", "latest", "--to", to, PYTHONPATH=str(hidden))
+    for to, extra in (("parquet", "plots"), ("tensorboard", "tensorboard"), ("wandb", "wandb")):
+        done = fresh_ridgepole("export", "latest", "--to", to, PYTHONPATH=str(hidden))
         assert done.returncode == 1, done.stderr
         assert f"pip install 'ridgepole[{extra}]'" in done.stderr
         assert not (run / "export" / to).exists()
+    done = fresh_ridgepole("export", "latest", "--to", "csv", PYTHONPATH=str(hidden))
+    assert done.returncode == 0, done.stderr
+    assert (run / "export/csv/metrics.csv").read_text().startswith("step,time,loss,validation/accuracy\n")
+
+
+def test_a_plugin_adds_a_target(run, tmp_path, ridgepole):
+    plugin = tmp_path / "site"
+    (plugin / "plug-1.0.dist-info").mkdir(parents=True)
+    (plugin / "plug-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1.0\n")
+    (plugin / "plug-1.0.dist-info" / "entry_points.txt").write_text(
+        "[ridgepole.exporters]\nsteps = plug:to_steps\ncsv = plug:to_steps\n"
+    )
+    (plugin / "plug.py").write_text(
+        "from ridgepole.export import Exported\nfrom ridgepole.metrics import read_metrics\n\n\n"
+        "def to_steps(run, path):\n"
+        "    steps = read_metrics(run.path)['step'].to_list()\n"
+        "    (path / 'steps.txt').write_text(' '.join(map(str, steps)))\n"
+        "    return Exported(to='steps', path=path, records=len(steps))\n"
+    )
+    done = ridgepole("export", "latest", "--to", "steps", PYTHONPATH=str(plugin))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"exported 6 records of {run.name} to ")
+    assert (run / "export/steps/steps.txt").read_text() == "0 0 1 1 2 2"
+    assert ridgepole("export", "latest", "--to", "csv", PYTHONPATH=str(plugin)).returncode == 0
+    assert (run / "export/csv/metrics.csv").exists(), "a plug-in must not replace a built-in target"
 
 
 def test_damage_is_said(run, ridgepole):

@@ -1,6 +1,7 @@
 """`ridgepole new`: a project that works as it is, or nothing at all."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_new_project_works_as_it_is(ridgepole, tmp_path):
 def test_its_own_test_can_fail(ridgepole, tmp_path):
     assert ridgepole("new", "waves").returncode == 0
     code = tmp_path / "waves" / "waves" / "__init__.py"
-    code.write_text(code.read_text().replace("self.slope -=", "self.slope +="))
+    code.write_text(code.read_text().replace("loss.backward()", "(-loss).backward()"))
     assert own_tests(tmp_path / "waves").returncode == 1
 
 
@@ -71,9 +72,28 @@ def test_the_digits_template_is_the_example(ridgepole, tmp_path):
     assert ridgepole("new", "mine", "--template", "digits").returncode == 0
     example = ROOT / "examples" / "digits"
     wanted = [name for name in files_of(example) if not name.startswith(("runs/", ".")) and "__pycache__" not in name]
-    assert files_of(tmp_path / "mine") == [".gitignore", *wanted]
+    names = {name: re.sub(r"^digits|(?<=test_)digits", "mine", name) for name in wanted}
+    assert files_of(tmp_path / "mine") == [".gitignore", *sorted(names.values())]
+    changed = []
     for name in wanted:
-        assert (tmp_path / "mine" / name).read_bytes() == (example / name).read_bytes(), name
+        before, after = ((example / name).read_text(), (tmp_path / "mine" / names[name]).read_text())
+        for old, new in zip(before.splitlines(), after.splitlines(), strict=True):
+            if old.split() != new.split():
+                changed.append(new.split("  ")[0])
+                assert re.sub(r"\bmine(?=[./\"])", "digits", new).split() == old.split()
+    assert 'package = "mine"' in changed
+    assert "from mine.data import Data" in changed
+    assert 'FILE = Path(__file__).parent.parent / "mine.toml"' in changed
+    assert ridgepole("check", "mine.toml", cwd=tmp_path / "mine").returncode == 0
+
+
+@pytest.mark.parametrize("template", ["minimal", "digits"])
+@pytest.mark.parametrize("name", ["a", "a_name_that_is_much_longer"])
+def test_the_comments_of_the_file_are_aligned(template, name, ridgepole, tmp_path):
+    assert ridgepole("new", name, "--template", template).returncode == 0
+    lines = (tmp_path / name / f"{name}.toml").read_text().splitlines()
+    columns = {line.index("  # ") for line in lines if "  # " in line}
+    assert len(columns) == 1, lines
 
 
 def test_an_empty_directory_is_filled(ridgepole, tmp_path):
@@ -110,13 +130,16 @@ def test_what_is_there_already_is_left_alone(in_the_way, ridgepole, tmp_path):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("1st", "is no name for a Python package"),
-        ("a.b", "is no name for a Python package"),
-        ("class", "is no name for a Python package"),
-        ("☃", "is no name for a Python package"),
+        ("1st", "is not a valid name of a Python package"),
+        ("a.b", "is not a valid name of a Python package"),
+        ("class", "is not a valid name of a Python package"),
+        ("☃", "is not a valid name of a Python package"),
         ("", "exists already"),
         ("json", "there is a Python package 'json' already"),
         ("pydantic", "there is a Python package 'pydantic' already"),
+        ("torch", "there is a Python package 'torch' already"),
+        ("numpy", "there is a Python package 'numpy' already"),
+        ("google", "there is a Python package 'google' already"),
         ("tests", "a project has a folder 'tests' of its own"),
         ("x" * 300, "name too long"),
     ],
@@ -161,3 +184,13 @@ def test_an_unknown_template(ridgepole, tmp_path):
     assert refused.returncode == 2
     assert "minimal" in refused.stderr
     assert names_in(tmp_path) == []
+
+
+def test_a_package_is_installed_also_where_its_environment_is_in_the_working_directory(ridgepole, tmp_path):
+    site = tmp_path / ".venv" / "site-packages"
+    (site / "waves").mkdir(parents=True)
+    (site / "waves" / "__init__.py").touch()
+    refused = ridgepole("new", "waves", PYTHONPATH=str(site))
+    assert (refused.returncode, names_in(tmp_path)) == (2, [".venv"]), refused.stdout
+    (tmp_path / "tides.py").touch()
+    assert ridgepole("new", "tides").returncode == 0, "a file beside it is not installed"

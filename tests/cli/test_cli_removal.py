@@ -59,7 +59,7 @@ def test_rm(root, ridgepole):
 def test_rm_does_not_guess(root, ridgepole):
     made(root), made(root)
     before = names(root)
-    for spec, message in (("nope", "no run 'nope'"), ("2", "fits 2 runs"), (str(root), "is not a run directory")):
+    for spec, message in (("nope", "no run 'nope'"), ("2", "matches 2 runs"), (str(root), "is not a run directory")):
         done = ridgepole("runs", "rm", before[0], spec, "--yes")
         assert done.returncode == 2
         assert message in done.stderr
@@ -195,7 +195,7 @@ def test_gc_by_rule(root, ridgepole):
     [
         ("--older-than", "30", "write a number and a unit, such as 30d"),
         ("--older-than", "soon", "write a number and a unit, such as 30d"),
-        ("--keep", "-1", "is not a whole number from 0 on"),
+        ("--keep", "-1", "expected a whole number from 0"),
         ("--cache-size", "big", "such as 500M or 20G"),
     ],
 )

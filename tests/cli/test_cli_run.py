@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from programs import needs
+
 PACKAGE = """
 from ridgepole import Permanence, PipelineProcess, process
 from ridgepole.permanences import BaseLoggerManager
@@ -76,12 +78,12 @@ def only_run(folder):
     return path
 
 
-def test_a_run_that_works(shapes, ridgepole):
+def test_a_run_that_works(shapes, fresh_ridgepole):
     folder = shapes()
-    done = ridgepole("run", "shapes.toml", "-s", "width=32")
+    done = fresh_ridgepole("run", "shapes.toml", "-s", "width=32")
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
-    assert re.fullmatch(r"finished in [\d.]+ s · loss 0\.3333 · accuracy 0\.5 · runs/[\w-]+", last)
+    assert re.fullmatch(r"finished in [\d.:]+(?: s)? · loss 0\.3333 · accuracy 0\.5 · runs/[\w-]+", last)
     path = only_run(folder)
     assert last.endswith(path.name)
     assert (path / "config.toml").read_bytes() == GOOD.encode()
@@ -98,6 +100,7 @@ def test_a_run_that_works(shapes, ridgepole):
     assert len((path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+@needs("git")
 def test_git_state_is_recorded(shapes, ridgepole):
     folder = shapes()
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -122,6 +125,16 @@ def test_the_seed_that_was_drawn_is_recorded(shapes, ridgepole):
     assert json.loads((path / "run.json").read_text())["seed"] == seed
 
 
+@pytest.mark.parametrize(("last", "code", "said"), [("train", 0, "finished in"), ("fail", 1, "failed after")])
+def test_the_last_line_counts_the_processes_that_are_done(shapes, ridgepole, last, code, said):
+    more = "".join(f'[processes.{name}]\ntype = "{kind}"\n' for name, kind in (("again", "train"), ("third", last)))
+    shapes(GOOD + more)
+    done = ridgepole("run", "shapes.toml")
+    assert done.returncode == code, done.stderr
+    count = "2/3" if code else "3/3"
+    assert re.search(rf"^{said} [\d.:]+(?: s)? · {count} · .*runs/", done.stdout + done.stderr, re.MULTILINE)
+
+
 def test_a_failing_process_shows_the_users_own_frames(shapes, ridgepole):
     folder = shapes(GOOD.replace('type = "train"', 'type = "fail"'))
     done = ridgepole("run", "shapes.toml")
@@ -131,7 +144,7 @@ def test_a_failing_process_shows_the_users_own_frames(shapes, ridgepole):
     frames = re.findall(r'File "([^"]+)"', done.stderr)
     assert frames, "the user's own frames are shown"
     assert all(frame.endswith("shapes/__init__.py") for frame in frames), frames
-    assert re.search(r"^failed after [\d.]+ s · runs/", done.stderr, re.MULTILINE)
+    assert re.search(r"^failed after [\d.:]+(?: s)? · runs/", done.stderr, re.MULTILINE)
     assert "cleaned up" in done.stdout
     record = json.loads((only_run(folder) / "run.json").read_text())
     assert record["status"] == "failed"
@@ -156,7 +169,7 @@ def test_an_exit_says_where_it_came_from(shapes, ridgepole):
     done = ridgepole("run", "shapes.toml")
     assert "sys.exit(3)\nin process 'train'" in done.stderr
     folder = shapes(GOOD.replace('type = "train"', 'type = "leave"\ncode = 0'))
-    done = ridgepole("run", "shapes.toml", "--run-dir", "other")
+    done = ridgepole("run", "shapes.toml", "--runs-dir", "other")
     assert done.returncode == 0
     (path,) = (folder / "other").iterdir()
     assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
@@ -206,7 +219,7 @@ def test_why_a_class_does_not_count(shapes, ridgepole):
     )
     assert "Half still lacks cleanup" in ridgepole("check", "shapes.toml").stderr
     shapes(GOOD.replace('type = "Net"', 'type = "Plain"'))
-    assert "Plain is no Permanence and no PipelineProcess" in ridgepole("check", "shapes.toml").stderr
+    assert "Plain is neither a Permanence nor a PipelineProcess" in ridgepole("check", "shapes.toml").stderr
 
 
 def test_settings_by_their_short_names(shapes, ridgepole):
@@ -230,7 +243,7 @@ def test_secrets_of_every_kind(shapes, ridgepole):
     )
     done = ridgepole("run", "shapes.toml", MY_API_TOKEN="canary-4711")
     assert done.returncode == 1, done.stderr
-    texts = {path.name: path.read_text() for path in only_run(folder).rglob("*") if path.is_file()}
+    texts = {path.name: path.read_text(errors="replace") for path in only_run(folder).rglob("*") if path.is_file()}
     for secret in ("canary-4711", "99988877", "nested-4711", "default-4711"):
         assert secret not in done.stderr, secret
         holding = [name for name, text in texts.items() if secret in text]
@@ -240,7 +253,7 @@ def test_secrets_of_every_kind(shapes, ridgepole):
 def test_run_dir_and_the_working_directory(shapes, ridgepole, tmp_path_factory):
     folder = shapes(GOOD.replace('type = "train"', 'type = "where"'))
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    done = ridgepole("run", str(folder / "shapes.toml"), "--run-dir", "my runs", cwd=elsewhere)
+    done = ridgepole("run", str(folder / "shapes.toml"), "--runs-dir", "my runs", cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     assert f"cwd {elsewhere}" in done.stdout, "a run never changes the working directory"
     assert len(list((elsewhere / "my runs").iterdir())) == 1
@@ -253,7 +266,7 @@ def test_a_run_directory_that_cannot_be_made(shapes, ridgepole):
     done = ridgepole("run", "shapes.toml")
     assert done.returncode == 2
     assert "can't make a run directory in" in done.stderr
-    assert "--run-dir" in done.stderr
+    assert "--runs-dir" in done.stderr
     assert "Traceback" not in done.stderr
     assert (folder / "runs").read_text() == "in the way"
 
@@ -280,7 +293,7 @@ BAD = {
     "a dotted path": (
         GOOD.replace('"Net"', '"os.system"'),
         "shapes.toml:6:8: error: no permanence type is called 'os.system'",
-        "never a dotted path",
+        "not a dotted path",
     ),
     "a wrong type of a value": (
         GOOD.replace("16", '"wide"'),
@@ -383,7 +396,7 @@ def test_secrets_stay_where_they_are(shapes, ridgepole):
     shapes(GOOD.replace("width = 16", 'width = 16, token = "canary-4711"'))
     done = ridgepole("check", "shapes.toml")
     assert "net.params.token looks like a secret written out" in done.stderr
-    assert ridgepole("run", "shapes.toml", "--run-dir", "other").returncode == 0
+    assert ridgepole("run", "shapes.toml", "--runs-dir", "other").returncode == 0
     (path,) = (folder / "other").iterdir()
     assert holding_canary(path) == ["config.toml"]
 
@@ -421,9 +434,9 @@ def test_a_wrong_call(arguments, ridgepole):
     assert "usage: ridgepole" in done.stderr
 
 
-def test_version_and_help(ridgepole):
-    assert ridgepole("--version").stdout.startswith("ridgepole 0.")
-    text = ridgepole("--help").stdout
+def test_version_and_help(fresh_ridgepole):
+    assert fresh_ridgepole("--version").stdout.startswith("ridgepole 0.")
+    text = fresh_ridgepole("--help").stdout
     assert all(verb in text for verb in ("run", "check", "new", "runs", "doctor"))
 
 
@@ -495,15 +508,68 @@ def test_check_says_what_a_resume_could_not_restore(tmp_path, ridgepole):
     assert check([net, own]) == ([], ""), "everything can be restored, and there is nothing to say"
     lines, errors = check([net, data, own, train])
     assert errors == ""
-    assert lines[0] == "resume: data is made anew, without state_dict and load_state_dict"
-    assert lines[1].startswith("resume: train can go on inside only by looping over one ResumableLoader")
-    assert len(lines) == 2
+    assert lines[0] == "resume: data has no state_dict/load_state_dict; a resumed run starts it from scratch"
+    assert len(lines) == 1, "a process without a ticking loop has nothing to resume inside"
     lines, errors = check([net, half, train])
     assert "p.toml:6:1: warning: Half has state_dict but no load_state_dict" in errors
-    assert lines[0].startswith("resume: half is made anew")
+    assert lines[0].startswith("resume: half has no state_dict/load_state_dict")
     lines, errors = check([net, half, train], "false")
-    assert (lines, errors) == (["resume: no checkpoints are taken, so a run that was cut off can only begin again"], "")
+    assert (lines, errors) == (
+        ["resume: no checkpoints are taken, so an interrupted run can only start from scratch"],
+        "",
+    )
     check([net, data, train])
     notes = json.loads(ridgepole("check", "p.toml", "--json").stdout)
-    assert [note["severity"] for note in notes] == ["note", "note"]
-    assert "data is made anew" in notes[0]["message"]
+    assert [note["severity"] for note in notes] == ["note"]
+    assert "data has no state_dict" in notes[0]["message"]
+
+
+def test_values_need_no_option(shapes, ridgepole):
+    shapes(GOOD)
+    done = ridgepole("run", "shapes.toml", "width=1", "--dry-run", "-s", "width=2", "train.steps=7", "net.width=32")
+    assert done.returncode == 0, done.stderr
+    plan = tomllib.loads(done.stdout)
+    assert plan["permanences"]["net"]["params"]["width"] == 32, "the last one wins"
+    assert plan["processes"]["train"]["params"]["steps"] == 7
+    removed = ridgepole("run", "shapes.toml", "--dry-run", "~width")
+    assert tomllib.loads(removed.stdout)["permanences"]["net"]["params"]["width"] == 8
+    assert ridgepole("check", "shapes.toml", "steps=2").returncode == 0
+
+
+def test_arguments_in_the_form_of_other_tools_say_what_to_write(shapes, ridgepole):
+    shapes(GOOD)
+    for arguments, message in [
+        (("run", "width=1", "shapes.toml"), "FILE comes first, then width=1"),
+        (("run", "shapes.toml", "-m", "width=1,2"), "a sweep tries several values: ridgepole sweep start"),
+        (("run", "shapes.toml", "+width=1"), "write width=…, also for a key that the file does not have"),
+        (("run", "shapes.toml", "net/width=1"), "write net.width=…"),
+        (("run", "shapes.toml", "--width=1"), "unrecognized arguments: --width=1"),
+        (("run", "shapes.toml", "--token=canary"), "unrecognized arguments: --token=******"),
+        (("runs", "show", "latest", "a=1"), "unrecognized arguments: a=1"),
+    ]:
+        done = ridgepole(*arguments)
+        assert (done.returncode, message in done.stderr) == (2, True), (arguments, done.stderr)
+
+
+def test_secrets_in_arguments_are_stored_nowhere(shapes, ridgepole):
+    root = shapes(GOOD)
+    done = ridgepole("run", "shapes.toml", "net.token=canary-4711", "width=8")
+    assert done.returncode == 0, done.stderr
+    for path in (root / "runs").rglob("*"):
+        assert path.is_dir() or b"canary" not in path.read_bytes(), path
+    assert "canary" not in done.stdout + done.stderr
+    provenance = json.loads(next((root / "runs").glob("*/provenance.json")).read_text())
+    assert provenance["overrides"] == ["net.token=***********", "width=8"]
+
+
+def test_values_without_option_are_found_beside_a_run_that_is_left_out():
+    from ridgepole.cli import _parse, build_parser
+
+    for arguments, run, values in [
+        (["resume", "a=1", "--runs-dir", "x", "b=2"], "latest", ["a=1", "b=2"]),
+        (["resume", "2026", "~a", "-s", "b=2", "c=3"], "2026", ["~a", "b=2", "c=3"]),
+        (["resume"], "latest", []),
+    ]:
+        parsed = _parse(build_parser(), arguments)
+        assert (parsed.run, parsed.overrides) == (run, values)
+    assert _parse(build_parser(), ["sweep", "resume", "lr=1"]).overrides == ["lr=1"]

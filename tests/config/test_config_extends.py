@@ -142,14 +142,16 @@ def test_a_circle_is_printed_with_its_lines(tmp_path: Path) -> None:
     )
     assert problems(tmp_path / "main.toml") == [
         (
-            "b.toml:3:25: error: 'a.toml' extends itself\n"
+            "b.toml:3:25: error: circular 'extends': 'a.toml' extends itself\n"
             "    3 | extends = ['fine.toml', 'a.toml']\n"
-            "      |                         ^^^^^^^^ take one of these out\n"
+            "      |                         ^^^^^^^^ remove one of these\n"
             "      a.toml:1:12: extends = ['b.toml']\n"
             "      b.toml:3:25: extends = ['fine.toml', 'a.toml']"
         )
     ]
-    assert problems(tmp_path / "self.toml")[0].startswith("self.toml:1:11: error: 'self.toml' extends itself")
+    assert problems(tmp_path / "self.toml")[0].startswith(
+        "self.toml:1:11: error: circular 'extends': 'self.toml' extends itself"
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,9 +190,9 @@ def test_problems_of_all_files_come_together(tmp_path: Path) -> None:
     assert sorted(heads) == [
         "bad.toml:2:5: error: an integer that does not fit into 64 bits",
         "bad.toml:3:6: error: an integer that does not fit into 64 bits",
-        "main.toml:1:12: error: there is no file 'base.tml'",
+        "main.toml:1:12: error: file not found: 'base.tml'",
         "main.toml:1:36: error: 'sub' is a directory",
-        "main.toml:1:43: error: there is no file '${env:HOME}/x.toml'",
+        "main.toml:1:43: error: file not found: '${env:HOME}/x.toml'",
         "main.toml:1:65: error: 'extends' takes the name of a file or an array of names, not an integer",
         "worse.toml:1:5: error: not valid TOML: invalid value",
     ]
@@ -204,8 +206,8 @@ def test_a_pipe_or_a_device_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     write(tmp_path, {"main.toml": "extends = ['pipe.toml', '/dev/zero']\n"})
     first, second = problems(tmp_path / "main.toml")
-    assert "'pipe.toml' is no regular file" in first
-    assert "'/dev/zero' is no regular file" in second
+    assert "'pipe.toml' is not a regular file" in first
+    assert "'/dev/zero' is not a regular file" in second
 
 
 @pytest.mark.timeout(20)
@@ -215,3 +217,17 @@ def test_long_chains_and_wide_fans_end(tmp_path: Path) -> None:
     assert len(read(tmp_path / "0.toml").values) == 30  # by 1.3 million ways
     write(tmp_path, {f"{n}.toml": f"extends = '{n + 1}.toml'\n" for n in range(500)})
     assert "more than 64 files extend one another" in problems(tmp_path / "0.toml")[0]
+
+
+def test_null_and_unset_replace_what_a_base_file_sets(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "base.toml": "a = { x = 1 }\nb = 2\nc = { d = 1, e = 2 }\nf = [1]\n",
+            "main.toml": "extends = 'base.toml'\na = { null = true }\nb.null = true\nf = { unset = true }\n"
+            "g = { unset = true }\n[c.d]\nunset = true\n",
+        },
+    )
+    document = read(tmp_path / "main.toml")
+    assert thaw(document.values) == {"a": None, "b": None, "c": {"e": 2}}
+    assert str(document.place(("a",))).endswith("main.toml:2:5")

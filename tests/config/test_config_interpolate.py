@@ -157,7 +157,7 @@ k = "${env:A:-${env:B}}"
             "    3 | a = \"${env:WIDHT}\"\n      |      ^^^^^^^^^^^^ did you mean 'WIDTH'?"
         ),
         (
-            "x.toml:4:14: error: '${net.widht}' leads nowhere: there is no 'widht' in 'net'\n"
+            "x.toml:4:14: error: '${net.widht}' not found: there is no 'widht' in 'net'\n"
             "    4 | b = ['x', 'ü ${net.widht} ${net.size} ${env:ALSO_NOT}']\n"
             "      |              ^^^^^^^^^^^^ did you mean 'width'?"
         ),
@@ -172,19 +172,19 @@ k = "${env:A:-${env:B}}"
             "      |                                       ^^^^^^^^^^^^^^^ set it, or write ${env:ALSO_NOT:-default}"
         ),
         (
-            "x.toml:5:6: error: '${net.size.2}' leads nowhere: there is no '2' in 'net.size'\n"
+            "x.toml:5:6: error: '${net.size.2}' not found: there is no '2' in 'net.size'\n"
             '    5 | c = "${net.size.2}"\n      |      ^^^^^^^^^^^^^ an array of 2; count from 0'
         ),
         (
-            "x.toml:6:6: error: '${HOME}' leads nowhere: there is no 'HOME'\n"
+            "x.toml:6:6: error: '${HOME}' not found: there is no 'HOME'\n"
             '    6 | d = "${HOME}"\n      |      ^^^^^^^ for an environment variable write ${env:HOME}'
         ),
         (
-            "x.toml:7:6: error: '${net.width.x}' leads nowhere: there is no 'x' in 'net.width'\n"
+            "x.toml:7:6: error: '${net.width.x}' not found: there is no 'x' in 'net.width'\n"
             '    7 | e = "${net.width.x} ${}"\n      |      ^^^^^^^^^^^^^^'
         ),
         (
-            f"x.toml:7:21: error: '${{}}' is no reference\n"
+            f"x.toml:7:21: error: '${{}}' is not a valid reference\n"
             f'    7 | e = "${{net.width.x}} ${{}}"\n      |                     ^^^ {forms}'
         ),
         (
@@ -192,15 +192,15 @@ k = "${env:A:-${env:B}}"
             f'    8 | f = "${{oops"\n      |      ^^ {forms}'
         ),
         (
-            "x.toml:9:6: error: '${env:1A}' names no environment variable\n"
+            "x.toml:9:6: error: '${env:1A}' is not a valid name of an environment variable\n"
             f'    9 | g = "${{env:1A}}"\n      |      ^^^^^^^^^ {forms}'
         ),
         (
-            f"x.toml:10:6: error: '${{file:x}}' is no reference\n"
+            f"x.toml:10:6: error: '${{file:x}}' is not a valid reference\n"
             f'   10 | h = "${{file:x}}"\n      |      ^^^^^^^^^ {forms}'
         ),
         (
-            "x.toml:12:6: error: '${zzz}' leads nowhere: there is no 'zzz'\n"
+            "x.toml:12:6: error: '${zzz}' not found: there is no 'zzz'\n"
             '   12 | j = "${zzz}"\n      |      ^^^^^^ there are: net, a, b, c, d, e, f, g, …'
         ),
         (
@@ -214,7 +214,7 @@ def test_a_circle_is_printed_with_its_lines() -> None:
     text = "x = '${a}'\na = '${t.b}'\n[t]\nb = '1 ${c.0}'\n[[c]]\n"
     assert errors(text.replace("[[c]]", "").replace("[t]", "c = ['${a}']\n[t]")) == [
         (
-            "x.toml:3:7: error: references go in a circle: a -> t.b -> c.0 -> a\n"
+            "x.toml:3:7: error: circular reference: a -> t.b -> c.0 -> a\n"
             "    3 | c = ['${a}']\n"
             "      |       ^^^^ give one of them a value\n"
             "      x.toml:2:6: a = '${t.b}'\n"
@@ -229,7 +229,7 @@ def test_a_circle_is_printed_with_its_lines() -> None:
 
 def test_a_reference_to_a_missing_neighbour_is_no_circle() -> None:
     (error,) = errors("[net]\nwidht = 1\nhidden = '${net.width}'\n")
-    assert error.splitlines()[0] == "x.toml:3:11: error: '${net.width}' leads nowhere: there is no 'width' in 'net'"
+    assert error.splitlines()[0] == "x.toml:3:11: error: '${net.width}' not found: there is no 'width' in 'net'"
     assert error.endswith("did you mean 'widht'?")
 
 
@@ -237,6 +237,7 @@ def test_a_variable_that_is_no_utf8_is_refused() -> None:
     assert "the environment variable A is not UTF-8" in errors("a = '${env:A}'", A="x\udcff")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     ("lines", "message"),
@@ -250,7 +251,7 @@ def test_a_variable_that_is_no_utf8_is_refused() -> None:
         ([f"a{n} = '${{zzz{n}}}'" for n in range(5000)], "4900 more references can't be resolved"),
         (["t = [" + "'$${', " * 4000 + "]", *(f"a{n} = '${{t}}'" for n in range(4000))], "more than 100000 values"),
         (["t = [" + "'$${', " * 4000 + "]", *(f"a{n} = '-${{t}}'" for n in range(4000))], "is an array"),
-        ([f"a{n} = '${{b.{n * '9'}}}'" for n in range(300)] + ["b = [1]"], "leads nowhere"),
+        ([f"a{n} = '${{b.{n * '9'}}}'" for n in range(300)] + ["b = [1]"], "not found"),
     ],
     ids=[
         "doubled text",
@@ -272,3 +273,14 @@ def test_what_grows_out_of_bounds_is_refused(lines: list[str], message: str) -> 
 def test_a_document_without_references_stays_equal() -> None:
     document: Document = from_text(TREE.replace("${", "")).interpolate({})
     assert document.values == from_text(TREE.replace("${", "")).values
+
+
+def test_values_from_the_environment_are_known_also_through_references() -> None:
+    text = (
+        "a = '${env:A}'\nb = 'x-${env:A}'\nc = '${a}'\nd = { e = '${c}' }\nf = '${d}'\n"
+        "fixed = '${env!:A}'\nboth = '${env!:A}${env:A}'\ng = '${fixed}'\nh = 1\n"
+    )
+    document = from_text(text).interpolate({"A": "1"})
+    assert document.environ == {("a",), ("b",), ("c",), ("d", "e"), ("f", "e")}
+    assert document.values["both"] == "11"
+    assert document.override([parse_override("a=2")]).environ == frozenset()

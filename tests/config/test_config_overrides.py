@@ -10,6 +10,8 @@ import pytest
 from ridgepole.config import Override, from_text, parse_override, thaw
 from ridgepole.errors import ConfigError, Place
 
+WRITE_KEY = 'write table.key=value; other characters go between quotes: "a b"=1'
+
 
 @pytest.mark.parametrize(
     ("text", "path", "value"),
@@ -21,7 +23,13 @@ from ridgepole.errors import ConfigError, Place
         (r'"\u00fc"=1', ("ü",), 1),
         ("0=1", ("0",), 1),
         ("a=adam", ("a",), "adam"),
-        ("a=True", ("a",), "True"),
+        ("a=True", ("a",), True),
+        ("a=FALSE", ("a",), "FALSE"),
+        ("a=null", ("a",), None),
+        ("a='null'", ("a",), "null"),
+        ("a={ null = true }", ("a",), None),
+        ("a=.5", ("a",), 0.5),
+        ("a=-5.e2", ("a",), -500.0),
         ("a=", ("a",), ""),
         ("a=x=y", ("a",), "x=y"),
         ("a=1,2", ("a",), "1,2"),
@@ -54,13 +62,37 @@ def test_the_place_is_the_key() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "caret", "hint"),
     [
-        ("epochs", "1:1: error: no '=' in what is to be set", "^^^^^^", "write key=value"),
-        ("", "1:1: error: no '=' in what is to be set", "^", "write key=value"),
-        ("=3", "1:1: error: no key before '='", "^", "write key=value"),
-        ("  =3", "1:3: error: no key before '='", "  ^", "write key=value"),
-        ("a..b=3", "1:2: error: not a key", " ^", 'write table.key=value; other characters go between quotes: "a b"=1'),
-        ("a b=3", "1:3: error: not a key", "  ^", 'write table.key=value; other characters go between quotes: "a b"=1'),
-        ("aü=3", "1:2: error: not a key", " ^", 'write table.key=value; other characters go between quotes: "a b"=1'),
+        ("epochs", "1:1: error: the override has no '='", "^^^^^^", "write key=value"),
+        ("", "1:1: error: the override has no '='", "^", "write key=value"),
+        ("=3", "1:1: error: the override has no key before '='", "^", "write key=value"),
+        ("  =3", "1:3: error: the override has no key before '='", "  ^", "write key=value"),
+        (
+            "a..b=3",
+            "1:2: error: not a valid key",
+            " ^",
+            WRITE_KEY,
+        ),
+        (
+            "a b=3",
+            "1:3: error: not a valid key",
+            "  ^",
+            WRITE_KEY,
+        ),
+        (
+            "aü=3",
+            "1:2: error: not a valid key",
+            " ^",
+            WRITE_KEY,
+        ),
+        ("+a=1", "1:1: error: not a valid key", "^", "write a=…, also for a key that the file does not have"),
+        ("++a.b=1", "1:1: error: not a valid key", "^", "write a.b=…, also for a key that the file does not have"),
+        ("a/b=c", "1:2: error: not a valid key", " ^", "write a.b=…"),
+        ("a:b=c", "1:2: error: not a valid key", " ^", "write a.b=…"),
+        ("+db/x=c", "1:1: error: not a valid key", "^", "write db.x=…"),
+        ("a[0]=c", "1:2: error: not a valid key", " ^", "write the whole array: a=[…]"),
+        ("a.b[0].c=1", "1:4: error: not a valid key", "   ^", "write the whole array: a.b=[…]"),
+        ("~a=1", "1:3: error: not a valid key", "  ^", "to remove a value, write ~table.key"),
+        ("~", "1:1: error: not a valid key", "^", "to remove a value, write ~table.key"),
         ("a.b=[" + "[" * 40, "1:1: error: brackets nested more than 32 deep", "^^^", "nest less deeply"),
         ("a=" + "9" * 500, "1:1: error: a number of more than 400 digits", "^", "write it as text, between quotes"),
         ("a=99999999999999999999", "1:1: error: an integer that does not fit into 64 bits", "^", ""),
@@ -80,7 +112,7 @@ def test_other_refusals() -> None:
     for text, message in [
         ("a=" + "x" * 100_000, "larger than 1024 KiB"),
         ("a=\udcff", "not UTF-8"),
-        (r'"\q"=1', "not a key"),
+        (r'"\q"=1', "not a valid key"),
         ("k" * 300 + "=1", "256"),
     ]:
         with pytest.raises(ConfigError, match=message):
@@ -150,15 +182,15 @@ def test_all_paths_that_lead_through_a_value_are_reported() -> None:
             ]
         )
     assert str(caught.value).splitlines() == [
-        "-s:1:1: error: 'x.y.z' can't be set, because 'x' is a single value and no table",
+        "-s:1:1: error: 'x.y.z' can't be set, because 'x' is a single value, not a table",
         "    1 | x.y.z=1",
-        "      | ^^^^^ it stands at x.toml:1:5",
-        "-s:1:1: error: 'list.a' can't be set, because 'list' is an array and no table",
+        "      | ^^^^^ it is defined at x.toml:1:5",
+        "-s:1:1: error: 'list.a' can't be set, because 'list' is an array, not a table",
         "    1 | list.a=1",
-        "      | ^^^^^^ it stands at x.toml:2:8",
-        "-s:1:1: error: 'net.width.w' can't be set, because 'net.width' is a single value and no table",
+        "      | ^^^^^^ write the whole array: list=[…]",
+        "-s:1:1: error: 'net.width.w' can't be set, because 'net.width' is a single value, not a table",
         "    1 | net.width.w=2",
-        "      | ^^^^^^^^^^^ it stands at -s:1:1",
+        "      | ^^^^^^^^^^^ it is defined at -s:1:1",
         "-s:1:1: error: 'extends' can't be overridden",
         "    1 | extends=b.toml",
         "      | ^^^^^^^ write it in the file",
@@ -168,3 +200,23 @@ def test_all_paths_that_lead_through_a_value_are_reported() -> None:
 def test_an_override_without_a_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a key"):
         from_text("").override([Override((), 1, Place("here"))])
+
+
+def test_a_value_is_removed() -> None:
+    document = from_text(TEXT).override([parse_override("~net.params.lr"), parse_override("~x")])
+    assert thaw(document.values) == {"list": [{"a": 1}], "net": {"width": 8, "params": {"name": "n"}}}
+    again = document.override([parse_override("x=3"), parse_override("~net")])
+    assert thaw(again.values) == {"x": 3, "list": [{"a": 1}]}
+
+
+def test_what_is_not_there_is_not_removed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_text(TEXT, "x.toml").override([parse_override("~net.widht"), parse_override("~nothing.at.all")])
+    assert str(caught.value).splitlines() == [
+        "-s:1:2: error: 'net.widht' can't be removed, because it is not there",
+        "    1 | ~net.widht",
+        "      |  ^^^^^^^^^ did you mean 'width'?",
+        "-s:1:2: error: 'nothing.at.all' can't be removed, because it is not there",
+        "    1 | ~nothing.at.all",
+        "      |  ^^^^^^^^^^^^^^",
+    ]

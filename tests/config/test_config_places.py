@@ -116,6 +116,7 @@ def parses_to(text: str, width: int, value: Any) -> bool:
     return False
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STATEMENTS)
 def test_every_value_and_key_is_found_where_it_stands(statements: list[str]) -> None:

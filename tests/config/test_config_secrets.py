@@ -110,6 +110,5 @@ def test_a_reference_stays_readable() -> None:
 def test_overrides_hide_secrets_in_their_place(text: str) -> None:
     override = parse_override(text)
     assert "canary" not in repr(override)
-    if "api_key.x" not in text:
-        assert "canary" not in override.place.text
+    assert "canary" not in override.place.text
     assert "canary" in str(override.value)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fork_server import PLAIN
 
 from ridgepole import read_metrics
 
@@ -16,24 +17,31 @@ FIGURES = ("confusion matrix", "learning curves", "misread digits")
 
 
 def python_m(*arguments, cwd):
-    """Calls a module in a process of its own: the example's package must not stay in this one."""
+    """Calls a module in an interpreter of its own."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
         timeout=110,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | PLAIN,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def forked(command_server, *arguments, cwd):
+    """Calls the command line in a process of its own that is forked where torch is imported already."""
+    done = command_server.call(*arguments, cwd=cwd, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, torch_server):
     """A shortened run: the last line that it printed, and its directory."""
     root = tmp_path_factory.mktemp("runs")
-    said = python_m("ridgepole", "run", EXAMPLE, "--run-dir", root, "-s", f"train.epochs={EPOCHS}", cwd=root)
+    said = forked(torch_server, "run", EXAMPLE, "--runs-dir", root, "-s", f"train.epochs={EPOCHS}", cwd=root)
     (run,) = root.iterdir()
     return said.splitlines()[-1], run
 
@@ -76,9 +84,9 @@ def test_the_pictures_are_drawn(trained):
             assert len(set(picture.convert("L").get_flattened_data())) > 10, f"{path.name} is blank"
 
 
-def test_runs_show_tells_what_came_of_it(trained):
+def test_runs_show_tells_what_came_of_it(trained, torch_server):
     _, run = trained
-    shown = python_m("ridgepole", "runs", "show", "--run-dir", run.parent, cwd=run.parent)
+    shown = forked(torch_server, "runs", "show", "--runs-dir", run.parent, cwd=run.parent)
     lines = shown.splitlines()
     assert f"run       {run.name}" in lines
     assert "status    finished" in lines
@@ -91,18 +99,18 @@ def test_runs_show_tells_what_came_of_it(trained):
     assert all((run.parent / line).is_file() for line in pictures)
 
 
-def test_a_project_made_of_it_gives_the_same_numbers(trained, tmp_path):
+def test_a_project_made_of_it_gives_the_same_numbers(trained, tmp_path, torch_server):
     _, original = trained
-    python_m("ridgepole", "new", "mine", "--template", "digits", cwd=tmp_path)
+    forked(torch_server, "new", "mine", "--template", "digits", cwd=tmp_path)
     project = tmp_path / "mine"
-    python_m("ridgepole", "run", "digits.toml", "-s", f"train.epochs={EPOCHS}", cwd=project)
+    forked(torch_server, "run", "mine.toml", "-s", f"train.epochs={EPOCHS}", cwd=project)
     (run,) = (project / "runs").iterdir()
     for name in ("loss", "validation/accuracy", "accuracy"):
         assert values(run, name) == values(original, name), "the same seed gives the same numbers"
 
 
-def test_a_project_made_of_it_passes_its_own_test(tmp_path):
-    python_m("ridgepole", "new", "mine", "--template", "digits", cwd=tmp_path)
+def test_a_project_made_of_it_passes_its_own_test(tmp_path, torch_server):
+    forked(torch_server, "new", "mine", "--template", "digits", cwd=tmp_path)
     said = python_m("pytest", "-q", "-p", "no:cacheprovider", "-W", "error", cwd=tmp_path / "mine")
     assert "2 passed" in said
     assert not (tmp_path / "mine" / "runs").exists(), "a test keeps its runs to itself"

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from ridgepole import Pipeline, process
 from ridgepole.errors import RunDirError
 from ridgepole.export import export_run, refill
+from ridgepole.loggers.media_types import AnnotatedImage, Box, Histogram, Mask, Table
 from ridgepole.permanences import BaseLoggerManager, BasicLogger, NullLogger
-from ridgepole.permanences.loggers.payloads import AnnotatedImage, Box, Histogram, Mask, Table
 
 
 @process
@@ -63,7 +63,7 @@ class Hooks(NullLogger):
     def _log_text(self, name, text, step):
         self.got.append(("text", name, text, step))
 
-    def _log_hparams(self, params, metrics):
+    def _log_hparams(self, params, metrics, step):
         self.got.append(("hparams", params, metrics, None))
 
     def flush(self, durable=False):
@@ -87,9 +87,9 @@ def test_media_reach_the_hooks_as_they_were_given(run):
     assert isinstance(mask, Mask)
     assert (np.asarray(mask.labels) == np.eye(6, 8)).all()
     assert mask.names == {1: "road"}
-    assert image[2].boxes == {"found": (Box((1, 1, 4, 5), 2, "car", 0.5),)}
+    assert image[2].boxes == {"found": (Box((1, 1, 4, 5), label=2, name="car", score=0.5),)}
     assert table[2] == Table(("file", "loss"), (("a.png", 1.5), ('b "quoted", é', None)))
-    assert histogram[2] == Histogram((1, 2), (1.0, 1.5, 2.0), 5.0, 9.0, 1)
+    assert histogram[2] == Histogram(counts=(1, 2), edges=(1.0, 1.5, 2.0), total=5.0, squares=9.0, nonfinite=1, nan=1)
     assert text[2] == "some *text*\n" * 3
     assert long[2] == "x" * 100_000
     assert hparams[1:3] == ({"lr": 0.1, "nested/kind": "adam", "nested/none": None}, {"accuracy": 0.75})
@@ -150,6 +150,7 @@ def test_tensorboard(run):
     assert "weights" in reader.Tags()["histograms"] + reader.Tags()["tensors"]
 
 
+@pytest.mark.process
 def test_wandb_off_line(run, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -177,7 +178,7 @@ def test_wandb_without_a_key_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def test_a_backend_that_drops_records_makes_no_export(run, tmp_path, monkeypatch):
-    from ridgepole.permanences.loggers.tensorboard import TensorBoardLogger
+    from ridgepole.loggers.tensorboard import TensorBoardLogger
 
     state = TensorBoardLogger.get_state
     monkeypatch.setattr(TensorBoardLogger, "get_state", lambda self: state(self) | {"dropped": 2})

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from ridgepole.errors import RunDirError
-from ridgepole.export import TARGETS, export_run
+from ridgepole.export import TARGETS, export_run, table
 from ridgepole.metrics import MetricRecord, read_metrics
 from ridgepole.permanences import BasicLogger
 
@@ -117,7 +117,9 @@ def test_never_twice_into_the_same_place(to, tmp_path):
     place = run / "export" / to
     place.mkdir(parents=True)
     (place / "mine.txt").write_text("kept")
-    with pytest.raises(RunDirError, match="holds something else already; remove it, or name another place with --out"):
+    with pytest.raises(
+        RunDirError, match="holds something else already; remove it, or name another place with --output"
+    ):
         export_run(run, to)
     assert [path.name for path in place.iterdir()] == ["mine.txt"]
 
@@ -152,11 +154,11 @@ def test_a_failure_leaves_nothing(there_before, tmp_path, monkeypatch):
     if there_before:
         out.mkdir(parents=True)
 
-    def fail(self, path):
-        path.write_text("half")
+    def half(self):
+        yield "half"
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(pl.DataFrame, "write_csv", fail)
+    monkeypatch.setattr(table._WideTable, "lines", half)
     with pytest.raises(OSError, match="No space left"):
         export_run(run, "csv", out)
     assert out.exists() == there_before
@@ -173,7 +175,7 @@ def test_nothing_to_export(tmp_path):
     for name, reason in (
         ("empty", "has logged nothing yet"),
         ("other", "holds no record of a run"),
-        ("missing", "is no directory"),
+        ("missing", "is not a directory"),
     ):
         with pytest.raises(RunDirError, match=reason):
             export_run(tmp_path / name, "csv")
@@ -203,5 +205,5 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path):
 def test_a_place_that_cannot_be_made(tmp_path):
     run = logged(tmp_path / "run", ({"a": 1}, None))
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunDirError, match="--out"):
+    with pytest.raises(RunDirError, match="--output"):
         export_run(run, "csv", tmp_path / "file" / "below")

@@ -17,6 +17,7 @@ fi
 missing=$("$PYTHON" -c '
 from importlib.util import find_spec
 needed = {"pytest": "pytest", "pytest_timeout": "pytest-timeout", "orjson": "orjson", "psutil": "psutil"}
+needed |= {"hypothesis": "hypothesis"}
 needed |= {"pydantic": "pydantic", "rich": "rich", "tomli_w": "tomli-w", "annotated_types": "annotated-types"}
 print(*(package for module, package in needed.items() if find_spec(module) is None))')
 if [[ -n $missing ]]; then

@@ -27,7 +27,7 @@ GIB = 1024**3
 HEAD = """
 import json, os, sys
 from ridgepole.errors import DeviceUnavailableError, VRAMUsageError
-from ridgepole.permanences.device import Device, survey
+from ridgepole.devices import Device, survey
 
 GIB = 1024**3
 
@@ -184,7 +184,7 @@ show(found=found, grown=now["used_bytes"] - empty, own=own)
 
 def test_cudas_own_order_is_the_one_that_is_read(python, whole_cards):
     facts = python("""
-from ridgepole.permanences.device.child import cuda_order
+from ridgepole.devices.probe.nvidia import cuda_order
 asked = cuda_order()
 import torch
 seen = [body(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]

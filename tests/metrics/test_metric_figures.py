@@ -1,7 +1,9 @@
 """Confusion matrices are counted right, curves keep their spikes."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
@@ -13,7 +15,8 @@ from ridgepole.metrics import (
     build_confusion_matrix_figure,
     count_confusions,
 )
-from ridgepole.metrics.thin import thin_line
+from ridgepole.metrics.curves import thin_line
+from ridgepole.permanences import BasicLogger
 
 labels = st.one_of(
     st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=1),
@@ -109,3 +112,24 @@ def test_a_curve_is_drawn_along_its_steps():
     assert list(line.get_ydata()) == [3.0, 4.0, 5.0]
     with pytest.raises(ValueError, match="no metric"):
         LOSS_CURVE.build({})
+
+
+@pytest.mark.parametrize("make", [
+    lambda x: torch.tensor(x, dtype=torch.bfloat16), lambda x: torch.tensor([x]), lambda x: np.array(x, float),
+    lambda x: pd.Series(x, dtype="Int64"), list,
+])  # fmt: skip
+def test_labels_of_every_library_and_an_index_to_ignore(make):
+    targets, predictions = make([0, 1, -100, 1]), make([0, 0, 1, 1])
+    matrix, classes = count_confusions(targets, predictions, ignore_index=-100)
+    assert (matrix.tolist(), classes) == ([[1, 0], [1, 1]], [0, 1])
+    pattern = ConfusionMatrixFigurePattern(labels=(0, 1), ignore_index=-100)
+    axes = pattern.build(targets, predictions).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1", "0", "1", "1"]
+
+
+@pytest.mark.parametrize("labels", [[], [9], [0.5], [float("nan")]])
+def test_labels_that_make_no_matrix_are_reported_and_not_fatal(tmp_path, capfd, labels):
+    with BasicLogger(tmp_path) as logger:
+        logger.log_metric_figure(ConfusionMatrixFigurePattern("m", labels=(0, 1) if labels else None), labels, labels)
+        assert logger.get_state()["dropped"] == 1
+    assert "the figure 'm' could not be drawn" in capfd.readouterr().err

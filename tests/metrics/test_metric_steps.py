@@ -27,6 +27,11 @@ TABLE = [
     ("a record's own step before the call's", [([MetricRecord("a", 1, step=4), A | B], 9)], [[4, 9, 9]], 10, 9),
     ("one of many with a step", [([MetricRecord("a", 1, step=4), B], None), (A, None)], [[4, 0], [5]], 6, 5),
     ("a numpy step", [(A, np.int64(3))], [[3]], 4, 3),
+    ("a record of the same name is the next step", [([batch_loss(1.3), batch_loss(1.1)], None), (A, None)],
+     [[0, 1], [2]], 3, 2),
+    ("and so is a mapping", [([A, B, A, A], None), (validation_loss(1.0), None)], [[0, 0, 1, 2], [2]], 3, 2),
+    ("which validation follows", [([A, A, validation_loss(1.0), B], None)], [[0, 1, 1, 1]], 2, 1),
+    ("also behind an explicit step", [([MetricRecord("a", 1, step=7), A, A], None)], [[7, 0, 8]], 9, 8),
     ("an empty mapping is a step", [({}, None), (A, None)], [[], [1]], 2, 1),
     ("an empty list is nothing", [([], None), (A, None)], [[], [0]], 1, 0),
 ]  # fmt: skip
@@ -64,8 +69,9 @@ def test_something_else_is_refused(metrics):
 
 
 def test_a_name_twice_in_one_call():
-    with pytest.raises(ValueError, match="'a' is given twice"):
-        plan([A, MetricRecord("a", 2)], None, StepCounter())
+    for repeated in ([A, MetricRecord("a", 2)], [validation_loss(1.0), validation_loss(2.0)]):
+        with pytest.raises(ValueError, match="is given twice"):
+            plan(repeated, 5, StepCounter())
     assert len(plan([MetricRecord("a", 1, step=1), MetricRecord("a", 2, step=2)], None, StepCounter()).rows) == 2
 
 

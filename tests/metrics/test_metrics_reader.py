@@ -15,7 +15,7 @@ from ridgepole.metrics import MetricRecord, load_metrics, read_metrics
 from ridgepole.metrics.codec import decode, encode
 from ridgepole.metrics.steps import StepCounter, plan
 
-names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 scalars = st.one_of(
     st.floats(), st.integers(-(2**63), 2**64 - 1), st.booleans(), st.text(st.characters(exclude_categories=["Cs"]))
 )

@@ -101,6 +101,7 @@ def test_the_same_values_or_none(calls, known):
         assert sorted(read[0].rows(), key=str) == rows_of(chunk)
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_in_one_go_and_whole(tmp_path, monkeypatch):
     pattern = MetricPattern("p", "train/acc", "train", "train")
     counter, lines = StepCounter(), []

@@ -6,14 +6,19 @@ that it does is seen by another one.
 """
 
 import contextlib
+import gc
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+
+PLAIN = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
 
 class Child:
@@ -26,11 +31,11 @@ class Child:
 
     @property
     def stdout(self):
-        return self.out.read_text()
+        return self.out.read_text(errors="replace")  # it may be in the middle of a character
 
     @property
     def stderr(self):
-        return self.err.read_text()
+        return self.err.read_text(errors="replace")
 
     def poll(self):
         if self.returncode is None:
@@ -39,12 +44,15 @@ class Child:
 
     def wait(self, timeout=60):
         """The exit code, negative for a signal; whoever hangs is killed, and fails the test."""
-        until = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > until:
-                os.kill(self.pid, signal.SIGKILL)
-                raise TimeoutError(f"hangs after {timeout} s:\n{self.stdout[-2000:]}\n{self.stderr[-2000:]}")
-            time.sleep(0.002)
+        if self.poll() is None:
+            ended = os.pidfd_open(self.pid)  # its number stays taken until the server has asked how it ended
+            try:
+                if not select.select([ended], [], [], timeout)[0]:
+                    os.kill(self.pid, signal.SIGKILL)
+                    raise TimeoutError(f"hangs after {timeout} s:\n{self.stdout[-2000:]}\n{self.stderr[-2000:]}")
+            finally:
+                os.close(ended)
+            assert self.poll() is not None
         return self.returncode
 
     def until(self, word, timeout=60):
@@ -73,7 +81,7 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+            env=os.environ | PLAIN,
         )
         assert self.process.stdout.readline() == "ready\n", "the server did not start"
 
@@ -92,15 +100,15 @@ class ForkServer:
             arguments=list(map(str, arguments)),
             script=None if script is None else str(script),
             cwd=str(cwd),
-            environment=environment,
+            environment=os.environ | PLAIN | environment,
             out=str(out),
             err=str(err),
         )
         return Child(self, answer["pid"], out, err)
 
-    def call(self, *arguments, cwd, timeout=60, **environment):
+    def call(self, *arguments, cwd, script=None, timeout=60, **environment):
         """Runs it to its end."""
-        child = self.start(*arguments, cwd=cwd, **environment)
+        child = self.start(*arguments, cwd=cwd, script=script, **environment)
         code = child.wait(timeout)
         return SimpleNamespace(returncode=code, stdout=child.stdout, stderr=child.stderr, pid=child.pid)
 
@@ -117,6 +125,7 @@ class ForkServer:
 def serve(preload):
     for name in preload:
         __import__(name)
+    gc.freeze()  # a collection in a child would copy all of it
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -145,10 +154,14 @@ def become(request):
             fd = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(fd, number)
             os.close(fd)
+        before = os.environ.get("PYTHONPATH", "")
+        os.environ.clear()
         os.environ.update(request["environment"])
+        tempfile.tempdir = None  # what the server has found out is not the child's
         os.chdir(request["cwd"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        more = request["environment"].get("PYTHONPATH", "")
+        after = os.environ.get("PYTHONPATH", "")
+        more = after if after != before else ""
         sys.path[:1] = [request["cwd"], *filter(None, more.split(os.pathsep))]
         if request["script"]:
             code = run_script(request["script"], request["arguments"])
@@ -159,10 +172,11 @@ def become(request):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:  # before a run had begun, or after it: an interpreter of its own would say so and leave
         code = 130
-    except BaseException:
+    except BaseException as error:
         import traceback
 
         traceback.print_exc()
+        sys.last_value = error  # as an interpreter does, for what runs at its exit
         code = 1
     finally:
         leave(code)

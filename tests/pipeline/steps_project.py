@@ -126,8 +126,10 @@ def store(run):
 
 
 def content(run):
-    """Every byte in a run directory; but not who held its lock last."""
-    files = [path for path in run.rglob("*") if path.is_file() and path.name != OWNER]
+    """Every byte in a run directory; but not who held its lock last, nor what the helper of a killed run adds."""
+    helper = {OWNER, "alerts.jsonl"}
+    files = [path for path in run.rglob("*") if path.is_file() and path.name not in helper]
+    files = [path for path in files if path.parent.name != "console"]
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 

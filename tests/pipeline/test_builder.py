@@ -347,7 +347,7 @@ def test_the_names_logger_and_progress_manager_always_answer(tmp_path):
     seen = ran(Pipeline(logger=False).permanence("bars", NullProgressManager).process("ask", Ask), tmp_path)
     assert isinstance(seen["progress"], NullProgressManager)
     assert problems(quiet(logger=True).permanence("logger", Data)) == [
-        "the name 'logger' is kept for a logger, and Data is none"
+        "the name 'logger' is reserved for a logger, and Data is not one"
     ]
 
 

@@ -106,7 +106,7 @@ type = "report"
 
 
 @pytest.fixture
-def work(tmp_path):
+def work(tmp_path, command_server):
     """Runs the pipeline in a process of its own; gives which processes ran, and what the last one saw."""
     package = tmp_path / "work"
     package.mkdir()
@@ -119,14 +119,7 @@ def work(tmp_path):
         keys = {"seed": 7, "width": 2, "amount": 1.0, "epochs": 3, "cache": "fingerprint", "extra": ""} | values
         keys.setdefault("cache_prepare", keys["cache"])
         (tmp_path / "w.toml").write_text(FILE.format(**keys))
-        done = subprocess.run(
-            [sys.executable, "-m", "ridgepole", *(verb or ("run", "w.toml"))],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=os.environ | {"RAN": str(ran), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        done = command_server.call(*(verb or ("run", "w.toml")), cwd=tmp_path, RAN=str(ran))
         assert (done.returncode == 0) is not fails, done.stderr
         run.errors = done.stderr
         lines = ran.read_text().splitlines()
@@ -245,7 +238,7 @@ def test_what_is_damaged_is_loudly_not_used(work, file):
     ran, second = work()
     assert ran == ["train", "report"]
     assert second == first
-    assert "what is cached of train can't be used" in work.errors
+    assert "skipped a cached result of train" in work.errors
     assert work()[0] == ["report"], "and it was kept again"
 
 
@@ -273,7 +266,7 @@ def test_with_resume(work):
     ran, _ = work(fails=True)
     assert ran == ["prepare", "train"]
     (work.folder / "stop").unlink()
-    ran, first = work("resume", "latest", "--run-dir", "runs")
+    ran, first = work("resume", "latest", "--runs-dir", "runs")
     assert ran == ["train", "report"]
     ran, second = work()
     assert (ran, second) == (["report"], first)
@@ -371,7 +364,7 @@ def test_an_unknown_word(tmp_path):
     def use():
         pass
 
-    with pytest.raises(ConfigError, match="cache is 'off', 'exists' or 'fingerprint', not 'always'"):
+    with pytest.raises(ConfigError, match="cache must be 'off', 'exists' or 'fingerprint', not 'always'"):
         Pipeline().process("use", use, cache="always").run(tmp_path)
 
 
@@ -401,7 +394,7 @@ def test_check_says_what_the_cache_can_not_give_back(work, ridgepole):
     net = work.folder / "work" / "net.py"
     net.write_text(net.read_text().replace("state_dict", "renamed"))
     lines = ridgepole("check", "w.toml").stdout.splitlines()
-    assert lines[-1] == "cache: what prepare, train may change in net is not given back, without state_dict"
+    assert lines[-1] == "cache: changes that prepare, train make to net are not restored, without state_dict"
 
 
 NOTEBOOK = """

@@ -3,12 +3,17 @@
 import collections
 import os
 import random
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ridgepole import Permanence, Pipeline, PipelineProcess, process
+from ridgepole import Controller, Permanence, Pipeline, PipelineProcess, process
+from ridgepole.checkpoint.store import CheckpointStore
+from ridgepole.permanence import RunContext
 from ridgepole.permanences import BaseLoggerManager
 from ridgepole.rundir import read_run
 
@@ -107,6 +112,41 @@ def test_a_new_best_makes_a_checkpoint_due_at_the_next_tick(tmp_path):
     pipeline = Pipeline(progress=False, checkpoint=policy).permanence("counted", Counted, log=log)
     pipeline.process("train", Train).run(tmp_path)
     assert log[:-1] == [0.5, C, 0.4, 0.7, C, 0.7, 0.6]
+
+
+@pytest.mark.parametrize(("value", "says"), [("0.5", "text ('0.5')"), ([0.5], "a sequence ([0.5])")])
+def test_a_metric_that_is_never_a_number_is_warned_of_at_the_first_checkpoint(tmp_path, capfd, value, says):
+    class Train(PipelineProcess):
+        def __init__(self, logger: BaseLoggerManager):
+            self.logger = logger
+
+        def execute(self):
+            for _ in range(3):
+                self.logger.log_metrics({"accuracy": value})
+                self.controller.tick()
+                self.controller.checkpoint()
+
+    policy = {"after_process": False, "keep_best": {"metric": "accuracy", "mode": "max"}}
+    Pipeline(progress=False, checkpoint=policy).process("train", Train).run(tmp_path)
+    warned = capfd.readouterr().err
+    assert warned.count(f"keep_best: 'accuracy' was logged as {says}, which is not a number") == 1
+
+
+def test_a_tensor_of_one_element_ranks_checkpoints(tmp_path, capfd):
+    class Train(PipelineProcess):
+        def __init__(self, logger: BaseLoggerManager):
+            self.logger = logger
+
+        def execute(self):
+            for accuracy in (0.5, 0.7):
+                self.logger.log_metrics({"accuracy": np.array([[accuracy]])})
+                self.controller.tick()
+
+    policy = {"after_process": False, "keep_best": {"metric": "accuracy", "mode": "max", "k": 1}}
+    result = Pipeline(progress=False, checkpoint=policy).process("train", Train).run(tmp_path)
+    scores = [info.score for info in CheckpointStore(result.path / "checkpoints").list() if info.score]
+    assert [score.value for score in scores] == [0.5, 0.7]
+    assert "keep_best" not in capfd.readouterr().err
 
 
 def test_a_checkpoint_that_fails_fails_the_run_and_says_where(tmp_path):
@@ -237,7 +277,7 @@ def test_retries(tmp_path):
 
 
 def test_async_functions_are_refused():
-    with pytest.raises(TypeError, match="call asyncio"):
+    with pytest.raises(TypeError, match="calls asyncio"):
 
         @process
         async def wrong():
@@ -273,11 +313,13 @@ def test_what_a_controller_offers(tmp_path):
     assert seen["attempt"] == 1
 
 
+@pytest.mark.slow
 def test_the_seed_reaches_every_generator(tmp_path):
     """Also those of packages that are imported only inside a constructor."""
     script = """
 import sys
-from ridgepole import Permanence, Pipeline
+from pathlib import Path
+from ridgepole import Controller, Permanence, Pipeline
 class Late(Permanence):
     def __init__(self):
         assert "torch" not in sys.modules
@@ -302,6 +344,7 @@ Pipeline(seed=int(sys.argv[1]), progress=False, logger=False).permanence("late",
     assert numbers(6) != expected
 
 
+@pytest.mark.slow
 def test_determinism_is_asked_for_and_given_back(tmp_path):
     import torch
 
@@ -372,3 +415,38 @@ def test_the_number_of_processes_costs_no_waits_for_the_disk(tmp_path, monkeypat
         pipeline.run(tmp_path)
         counts.append(len(syncs))
     assert counts[0] == counts[1], "what a process writes for itself is not synced"
+
+
+def test_its_type_is_public_and_each_member_is_documented(tmp_path):
+    import inspect
+
+    import ridgepole
+
+    seen = []
+
+    @process
+    def look(controller: ridgepole.Controller) -> None:
+        seen.append(controller)
+
+    Pipeline("p", progress=False, logger=False, checkpoint=False, seed=1).process("look", look).run(tmp_path)
+    assert isinstance(seen[0], ridgepole.Controller)
+    members = [name for name in dir(ridgepole.Controller) if not name.startswith("_")]
+    assert {"get_permanence", "tick", "step", "seed", "run_dir"} <= {*members, *vars(seen[0])}
+    assert [name for name in members if not inspect.getdoc(getattr(ridgepole.Controller, name))] == []
+
+
+def test_the_page_about_the_controller_names_what_there_is(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "controller.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    found = set()
+
+    @process
+    def look(controller: Controller):
+        found.update(name for name in dir(controller) if not name.startswith("_"))
+
+    Pipeline("controller", progress=False).process("look", look).run(tmp_path)
+
+    assert {"tick", "checkpoint", "step", "run_dir", "get_permanence"} <= named <= found
+    for_users = {name for name in dir(RunContext) if not name.startswith("_")} | set(RunContext.__annotations__)
+    assert for_users - {"ticks"} <= named

@@ -11,6 +11,8 @@ import sys
 import pytest
 from steps_project import STEPS, TOML, WHOLE, Place, content, read_run, refused, store, values, went_on
 
+from programs import needs, require
+
 TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 LOOP = "while self.done < self.steps:"
 
@@ -58,15 +60,14 @@ cd "$1" || exit 78
 "$2" -m ridgepole run steps.toml; echo "code $?"
 ls -A runs/*/checkpoints
 rm -f runs/filling
-"$2" -m ridgepole resume --run-dir runs; echo "code $?"
+"$2" -m ridgepole resume --runs-dir runs; echo "code $?"
 cp -r runs/*/ kept
 """
 
 
 @pytest.mark.fault("disk full in mid-run (tmpfs): a typed error, and it goes on once there is space")
 def test_a_disk_that_fills_up(here):
-    if shutil.which("unshare") is None:
-        pytest.skip("unshare is not installed")
+    require("unshare", package="util-linux")
     fill = (
         "with open(self.controller.run_dir.parent / 'filling', 'wb', buffering=0) as file:\n"
         "    try:\n        while True: file.write(b'x' * 256)\n    except OSError: pass"
@@ -136,7 +137,7 @@ EIO = pytest.mark.fault("EIO on an fsync of a run (strace): never a false promis
 
 
 @EIO
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@needs("strace")
 @pytest.mark.parametrize(("call", "number"), [("fsync", 14), ("fdatasync", 2)])
 def test_an_fsync_that_fails(here, call, number, tally):
     failing_sync(here, call, number, tally)
@@ -145,7 +146,7 @@ def test_an_fsync_that_fails(here, call, number, tally):
 @EIO
 @pytest.mark.torture
 @TORTURE
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@needs("strace")
 @pytest.mark.parametrize(
     ("call", "number"), [*(("fsync", n) for n in range(1, 60, 2)), *(("fdatasync", n) for n in range(1, 8))]
 )
@@ -169,7 +170,7 @@ def test_a_directory_that_cannot_be_made(what, here, place):
         (here.path / "file").write_text("a file")
         logger = '[permanences.board]\ntype = "BasicLogger"\nlog_dir = "file"\n' if what == "a log_dir" else ""
         here.write(steps__toml=TOML + logger, steps__py=STEPS)
-        done = here.call("run", "steps.toml", *(["--run-dir", "file"] if what == "the root" else []))
+        done = here.call("run", "steps.toml", *(["--runs-dir", "file"] if what == "the root" else []))
     assert done.returncode in (1, 2), done.stderr
     assert "step" not in done.stdout
     assert re.search(r"(RunDirError|error): .*(is a file|File exists|Not a directory)", done.stderr), done.stderr
@@ -221,8 +222,7 @@ CLOCK = pytest.mark.fault("the clock is set back, in mid-run and between two att
 @CLOCK
 def test_the_clock_is_set_back_between_attempts(here):
     """Two days earlier: order is that of the numbers, and the newest checkpoint is still the newest."""
-    if shutil.which("faketime") is None:
-        pytest.skip("faketime is not installed")
+    require("faketime")
     run = here.kill()
     done = subprocess.run(
         ["faketime", "-f", "-2d", sys.executable, "-m", "ridgepole", "resume"],
@@ -325,7 +325,7 @@ def test_looking_at_a_run_runs_nothing_of_it(place, tmp_path):
         ("runs", "ls"),
         ("runs", "show", run.name),
         ("runs", "diff", *(path.name for path in (place.path / "runs").iterdir())),
-        ("export", run.name, "--to", "csv", "--out", "table"),
+        ("export", run.name, "--to", "csv", "--output", "table"),
     ]
     for call in calls:
         done = place.call(*call, cwd=place.path)
@@ -455,9 +455,12 @@ def fail_in_third(here):
 @pytest.mark.fault("an exception in any hook of a checkpoint and of a resume")
 @pytest.mark.parametrize("error", ["ValueError", "KeyboardInterrupt"])
 @pytest.mark.parametrize("at", [*PLACES, "state_dict work"])
-def test_an_exception_in_a_hook(at, error, server, keep_copy):
+def test_an_exception_in_a_hook(at, error, command_server, keep_copy):
     """Everyone is cleaned up once, in reverse; the error comes out with its place; and the run can still go on."""
-    here = Place(server, keep_copy("failed in its third step", lambda path: fail_in_third(Place(server, path)))[0])
+    here = Place(
+        command_server,
+        keep_copy("failed in its third step", lambda path: fail_in_third(Place(command_server, path)))[0],
+    )
     done = here.call("resume", RAISES=at, ERROR=error)
     assert done.returncode == (1 if error == "ValueError" else 130), done.stderr
     cleaned = [line for line in done.stdout.splitlines() if line.startswith("cleanup")]

@@ -10,6 +10,10 @@ import pexpect
 import pytest
 from steps_project import STEPS, TOML, WHOLE, read_run, values
 
+from isolation import send
+from ridgepole.checkpoint import CheckpointStore
+from ridgepole.rundir import list_runs
+
 TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 
 # By lifecycle: 130 after Ctrl-C, 143 after SIGTERM, 129 after a hang-up, 75 after SIGUSR1, 0 where it came too late.
@@ -79,6 +83,120 @@ def test_signals_at_any_moment_often(here, number, tally):
     stopped_at_random(here, random.Random(number), tally)
 
 
+# --- a scheduler's escalation
+
+LONG = """
+import os, time
+from ridgepole import Permanence, PipelineProcess
+
+
+class Held(Permanence):
+    def __init__(self):
+        self.count = 0
+
+    def state_dict(self):
+        time.sleep(0.1)
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+    def cleanup(self):
+        pass
+
+
+class Work(PipelineProcess):
+    def __init__(self, held: Held):
+        self.held = held
+
+    def execute(self):
+        while True:
+            self.held.count += 1
+            time.sleep(0.1)
+            print("step", self.held.count, flush=True)
+            self.controller.tick()
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+"""
+LONG_FILE = """
+[pipeline]
+package = "long"
+progress = false
+logger = false
+checkpoint = { every_steps = 2 }
+[permanences.held]
+type = "Held"
+[processes.work]
+type = "Work"
+"""
+ESCALATIONS = [
+    [signal.SIGUSR1, signal.SIGTERM],
+    [signal.SIGTERM, signal.SIGTERM],
+    [signal.SIGINT, signal.SIGTERM],
+    [signal.SIGHUP, signal.SIGTERM, signal.SIGTERM],
+    [signal.SIGTERM, signal.SIGUSR1],
+]
+ESCALATION = pytest.mark.fault(
+    "a scheduler's escalation at any moment of a step and of a save: a checkpoint of the step"
+)
+
+
+def started(here):
+    here.write(long__py=LONG, long__toml=LONG_FILE)
+    return here.start("run", "long.toml")
+
+
+def escalate(child, rng):
+    """Half of the time is in steps, and half in saves."""
+    child.until("step 1")
+    time.sleep(rng.uniform(0, 0.4))
+    for number in rng.choice(ESCALATIONS):
+        child.send(number)
+        time.sleep(rng.choice((0, 0.003, rng.uniform(0, 0.15))))
+
+
+def check_last_step(child, here, tally):
+    """Whenever the signals came, the last step is stored."""
+    began = time.monotonic()
+    code = child.wait(40)
+    tally(worst=time.monotonic() - began)
+    assert code in (75, 129, 130, 143), f"{code}\n{child.stderr}"
+    steps = int(child.stdout.split()[-1])
+    (run,) = list_runs(here.path / "runs")
+    assert run.status == "interrupted", child.stderr
+    newest = CheckpointStore(run.path / "checkpoints").list()[-1]
+    assert newest.usable, newest
+    assert newest.step == steps, f"{newest.kind}: step {newest.step} of {steps}"
+
+
+@ESCALATION
+def test_an_escalation_at_any_moment(here, tally):
+    rng = random.Random(7)
+    places = [type(here)(here.server, here.path / str(number)) for number in range(20)]
+    children = []
+    for place in places:
+        place.path.mkdir()
+        children.append(started(place))
+    for child in children:
+        escalate(child, rng)
+    for child, place in zip(children, places, strict=True):
+        check_last_step(child, place, tally)
+
+
+@ESCALATION
+@pytest.mark.torture
+@TORTURE
+@pytest.mark.parametrize("number", range(200))
+def test_an_escalation_at_any_moment_often(here, number, tally):
+    child = started(here)
+    escalate(child, random.Random(number))
+    check_last_step(child, here, tally)
+
+
 # --- at a terminal
 
 PACKAGE = """
@@ -87,10 +205,13 @@ from ridgepole import Permanence, PipelineProcess, track
 
 
 class Held(Permanence):
-    def __init__(self, seconds: float = 0.0):
-        self.seconds, self.count = seconds, 0
+    def __init__(self, seconds: float = 0.0, saving: float = 0.0):
+        self.seconds, self.saving, self.count = seconds, saving, 0
 
     def state_dict(self):
+        if self.count and self.saving:
+            print("saving now", flush=True)
+            time.sleep(self.saving)
         return {"count": self.count}
 
     def load_state_dict(self, state):
@@ -167,11 +288,11 @@ def test_ctrl_c_at_a_terminal_and_on_from_there(terminal):
     child.expect("stopping after this step; again to stop now")
     child.expect("count (\\d+)")
     reached = int(child.match[1])
-    child.expect("go on with: ridgepole (resume [^\r\n]*)")
+    child.expect("resume with: ridgepole (resume [^\r\n]*)")
     command = child.match[1].split()
     assert code_of(child)[0] == 130
     child = terminal(*command)
-    child.expect(f"goes on from [^ ]+, step {reached}")
+    child.expect(f"resumes from [^ ]+, step {reached}")
     child.expect(f"step {reached + 1}\r")
     child.expect("count 40")
     assert code_of(child)[0] == 0
@@ -185,6 +306,17 @@ def test_two_ctrl_c_at_a_terminal(terminal):
     child.expect("again to stop now")
     child.sendintr()
     child.expect("count 3")
+    assert code_of(child)[0] == 130
+
+
+@TERMINAL
+def test_a_second_ctrl_c_at_a_terminal_gives_up_the_checkpoint(terminal):
+    child = terminal("run", "work.toml", "-s", "held.saving=100")
+    child.expect("step 3")
+    child.sendintr()
+    child.expect("saving now")
+    child.sendintr()
+    child.expect("count \\d+")
     assert code_of(child)[0] == 130
 
 
@@ -252,7 +384,7 @@ def test_an_interrupted_cell(tmp_path):
             while "begins" not in text_of(book.cells[1]) and time.monotonic() < until:
                 time.sleep(0.02)
             time.sleep(0.3)
-            os.kill(client.km.provisioner.pid, signal.SIGINT)
+            send(client.km.provisioner.pid, signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)
         thread.start()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
@@ -184,7 +185,7 @@ def test_random_interrupts_never_lose_a_clean_up(tmp_path):
     script = """
 import os, random, signal, sys, threading, time
 from ridgepole import Permanence, Pipeline, process
-from ridgepole.pipeline import provenance
+from ridgepole.pipeline.run import provenance
 provenance.packages = provenance.machine = dict
 made, cleaned = [], []
 class P(Permanence):
@@ -412,6 +413,7 @@ def test_a_forked_child_that_leaves_touches_nothing(tmp_path):
     assert done.stdout.split("\n") == ["4", "cleanup 1", "finished", ""], done.stderr
 
 
+@pytest.mark.isolated
 def test_looking_at_runs_disturbs_no_new_run(tmp_path):
     pids = []
     for _ in range(2):
@@ -433,7 +435,7 @@ def test_looking_at_runs_disturbs_no_new_run(tmp_path):
             os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize("value", [[1, None], 10**30, "\ud800", object()], ids=["null", "huge", "surrogate", "object"])
+@pytest.mark.parametrize("value", [10**30, "\ud800", object()], ids=["huge", "surrogate", "object"])
 def test_what_has_no_toml_form_runs_all_the_same(value, tmp_path):
     seen = []
 
@@ -456,11 +458,14 @@ def test_to_toml_says_what_it_means(tmp_path):
 
     text = quiet().process("take", take, text="${env:HOME}", depth=None).to_toml()
     assert "$${env:HOME}" in text
-    with pytest.raises(ConfigError, match=r"processes.take.width has no TOML form: it is None"):
-        quiet().process("take", take, text="", width=None).to_toml()
+    none = quiet().process("take", take, text="", width=None, depth=None).to_toml()
+    written = tomllib.loads(none)["processes"]["take"]
+    assert written == {"type": "take", "text": "", "width": {"null": True}}
+    listed = quiet().process("take", take, text=[1, None]).to_toml()
+    assert tomllib.loads(listed)["processes"]["take"]["text"] == [1, {"null": True}]
     file = tmp_path / "p.toml"
     file.write_text('[processes.take]\ntype = "take"\napi_token = "${env:MY_TOKEN}"\n')
-    with pytest.raises(ConfigError, match="came from the environment"):
+    with pytest.raises(ConfigError, match="is a secret from the environment"):
         Pipeline.from_toml(file, environ={"MY_TOKEN": "canary"}).to_toml()
 
 
@@ -509,7 +514,7 @@ def test_loggers_by_base_class_in_a_union(tmp_path):
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ],
 )
-def test_many_ranks_make_one_run(rank_name, size_name, server, tmp_path):
+def test_many_ranks_make_one_run(rank_name, size_name, command_server, tmp_path):
     """One run, one set of metrics, one closing line, however many ranks there are."""
     (tmp_path / "ranked.py").write_text(
         "from ridgepole import Permanence, process, track\n"
@@ -525,7 +530,8 @@ def test_many_ranks_make_one_run(rank_name, size_name, server, tmp_path):
         '[processes.train]\ntype = "train"\n'
     )
     ranks = [
-        server.start("run", "ranked.toml", cwd=tmp_path, **{rank_name: str(rank), size_name: "3"}) for rank in range(3)
+        command_server.start("run", "ranked.toml", cwd=tmp_path, **{rank_name: str(rank), size_name: "3"})
+        for rank in range(3)
     ]
     assert [rank.wait() for rank in ranks] == [0, 0, 0], [rank.stderr for rank in ranks]
     outs = [rank.stdout.splitlines() for rank in ranks]

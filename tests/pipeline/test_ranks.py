@@ -18,7 +18,7 @@ from ridgepole.launch import launched
 from ridgepole.rundir import list_runs
 
 PACKAGE = """
-import os, random, resource, signal, sys, time
+import os, random, resource, signal, sys, threading, time
 from ridgepole import Permanence, PipelineProcess, process, track
 from ridgepole.permanences import BaseLoggerManager
 
@@ -84,6 +84,10 @@ class Own(Shared):
         return {"value": self.value, "large": "x" * 200_000}
 
 
+    def reshard(self, states, rank, world_size):
+        return {"value": sum(state["value"] for state in states) / world_size}
+
+
 class Train(PipelineProcess):
     def __init__(
         self, held: Held, shared: Shared, own: Own, logger: BaseLoggerManager, steps: int = 10, pause: float = 0
@@ -92,7 +96,13 @@ class Train(PipelineProcess):
         self.steps, self.pause, self.done = steps, pause, 0
 
     def state_dict(self):
-        return {"done": self.done, "rank": RANK}
+        at_end = {"thread": threading.Lock()} if here("BAD_END") and self.done == self.steps else {}
+        return {"done": self.done, "rank": RANK} | at_end
+
+    if os.environ.get("RESHARDS"):
+
+        def reshard(self, states, rank, world_size):
+            return {"done": states[0]["done"], "rank": rank}
 
     def load_state_dict(self, state):
         assert state["rank"] == RANK, "the state of another rank"
@@ -166,13 +176,17 @@ ENDLESS = "params = { steps = 100000, pause = 0.01 }"
 class Ranks:
     """Some ranks of one launch, each a process of its own."""
 
-    def __init__(self, server, folder, ranks, arguments, names=("RANK", "WORLD_SIZE"), size=None, **environment):
+    def __init__(
+        self, command_server, folder, ranks, arguments, names=("RANK", "WORLD_SIZE"), size=None, **environment
+    ):
         with socket.create_server(("localhost", 0)) as free:
             port = free.getsockname()[1]
         common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RIDGEPOLE_JOIN_SECONDS": "60"} | environment
         size = str(size or len(ranks))
         self.children = [
-            server.start(*arguments, cwd=folder, **common | {"RANK": str(rank), names[0]: str(rank), names[1]: size})
+            command_server.start(
+                *arguments, cwd=folder, **common | {"RANK": str(rank), names[0]: str(rank), names[1]: size}
+            )
             for rank in ranks
         ]
 
@@ -200,7 +214,7 @@ class Ranks:
 
 
 @pytest.fixture
-def start(server, tmp_path):
+def start(command_server, tmp_path):
     started = []
 
     def make(ranks=2, pipeline="", train="", arguments=("run", "ranked.toml"), **keywords):
@@ -208,7 +222,7 @@ def start(server, tmp_path):
         (tmp_path / "ranked" / "__init__.py").write_text(PACKAGE)
         (tmp_path / "ranked.toml").write_text(TABLE.format(pipeline=pipeline, train=train))
         which = range(ranks) if isinstance(ranks, int) else ranks
-        started.append(Ranks(server, tmp_path, which, arguments, **keywords))
+        started.append(Ranks(command_server, tmp_path, which, arguments, **keywords))
         return started[-1]
 
     yield make
@@ -301,7 +315,9 @@ def test_two_launches_at_once(start, tmp_path):
     assert len(list(list_runs(tmp_path / "runs"))) == 2
 
 
-@pytest.mark.parametrize(("alone", "missing"), [(0, "of 2 ranks 1 did not come"), (1, "rank 1 did not meet rank 0")])
+@pytest.mark.parametrize(
+    ("alone", "missing"), [(0, "of 2 ranks 1 did not join"), (1, "rank 1 did not connect to rank 0")]
+)
 def test_a_rank_that_never_comes(alone, missing, monkeypatch, tmp_path):
     for name, value in {"RANK": str(alone), "WORLD_SIZE": "2", "RIDGEPOLE_JOIN_SECONDS": "0.5"}.items():
         monkeypatch.setenv(name, value)
@@ -369,7 +385,7 @@ def test_the_checkpoint_of_an_error_is_rank_zero_s(rank, start, tmp_path):
     assert kinds == ["boundary", "error"], ranks.lines
 
 
-def test_two_pipelines_in_one_script(server, tmp_path):
+def test_two_pipelines_in_one_script(command_server, tmp_path):
     (tmp_path / "twice.py").write_text(
         "import os\n"
         "from ridgepole import Pipeline, process\n"
@@ -380,7 +396,8 @@ def test_two_pipelines_in_one_script(server, tmp_path):
         "    Pipeline('twice', progress=False).process('work', work).run('runs')\n"
     )
     ranks = [
-        server.start(cwd=tmp_path, script=tmp_path / "twice.py", RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)
+        command_server.start(cwd=tmp_path, script=tmp_path / "twice.py", RANK=str(rank), WORLD_SIZE="2")
+        for rank in (0, 1)
     ]
     assert [rank.wait() for rank in ranks] == [0, 0], [rank.stderr for rank in ranks]
     first, second = (rank.stdout.split() for rank in ranks)
@@ -519,11 +536,23 @@ def test_another_number_of_ranks_is_refused(start, tmp_path):
     more = start(3, train=ENDLESS, arguments=("resume", run.id))
     assert more.end() == [1, 1, 1], more.lines
     wanted = f"run {run.id} was stored by 2 ranks"
-    assert all(wanted in line and "can't go on with 3 ranks" in line for rank in range(3) for line in more.lines[rank])
+    assert all(
+        wanted in line and "can't be resumed with 3 ranks" in line for rank in range(3) for line in more.lines[rank]
+    )
+    assert "the state of the process 'train' (Train, " in more.lines[0][-1]
     alone = start(1, train=ENDLESS, arguments=("resume", run.id))
     assert alone.end() == [1]
-    assert "can't go on with 1 rank:" in " ".join(alone.lines[0])
+    assert "can't be resumed with 1 rank:" in " ".join(alone.lines[0])
     assert the_run(tmp_path).fields["attempt"] == 1
+
+    stored = CheckpointStore(run.path / "checkpoints").load(ranks=[1])
+    held = [state["permanences"]["own"]["value"] for state in (stored.state, stored.parts[1])]
+    more = start(3, train=ENDLESS, arguments=("resume", run.id), RESHARDS="1")
+    for rank in range(3):
+        more.until(rank, "step ")
+        assert more.found(rank, "own")[0].endswith(f"own {sum(held) / 3}"), more.lines
+        assert more.found(rank, "step ")[0] == f"step {stored.info.step}"
+    assert "another number of ranks (2 before, 3 now)" in (run.path / "run.log").read_text()
 
 
 def test_a_run_that_has_finished_is_refused_on_all_ranks(start, tmp_path):
@@ -542,6 +571,17 @@ def test_a_part_that_can_t_be_written_leaves_the_checkpoints_before(start, tmp_p
     log = (run.path / "run.log").read_text()
     assert "no checkpoint was taken: rank 1: " in log
     assert "File too large" in log
+
+
+def test_the_end_of_a_process_that_can_t_be_stored_keeps_the_ranks_in_step(start, tmp_path):
+    """Only a fork needs it. Rank 0 may not save a second time without it, while the other rank goes on."""
+    ranks = start(pipeline="checkpoint = { every_steps = 4 }", BAD_END="0")
+    assert ranks.end() == [0, 0], ranks.lines
+    run = the_run(tmp_path)
+    store = CheckpointStore(run.path / "checkpoints")
+    assert store.list()[-1].kind == "boundary"
+    assert "no checkpoint was taken" not in (run.path / "run.log").read_text()
+    assert "ended" not in store.load().state
 
 
 # --- torchrun and gloo
@@ -794,6 +834,23 @@ def test_sigterm_to_torchrun(torchrun, deep):
 
 
 @needs_gloo
+@pytest.mark.timeout(300)
+def test_a_signal_that_torchrun_does_not_handle_leaves_no_rank_behind(torchrun, deep):
+    """It ends torchrun alone; the ranks notice that their parent is gone."""
+    run = torchrun("run", "deep.toml", "-s", "train.epochs=100000", "-s", "train.pause=0.02")
+    run.until("] step 10").child.send_signal(signal.SIGUSR1)
+    assert run.end() == -signal.SIGUSR1
+    limit = time.monotonic() + 60
+    while the_run(deep).status != "interrupted":
+        assert time.monotonic() < limit, run.lines
+        time.sleep(0.02)
+    assert run.of(0, "step")[-1] == run.of(1, "step")[-1]
+    info = CheckpointStore(the_run(deep).path / "checkpoints").latest()
+    assert (info.kind, info.world_size) == ("signal", 2)
+    assert [len(run.of(rank, "cleanup")) for rank in range(2)] == [1, 1]
+
+
+@needs_gloo
 @torture
 def test_torchrun_blames_the_rank_that_failed_first(torchrun, deep):
     run = torchrun("run", "deep.toml", FAILS="1")
@@ -817,7 +874,7 @@ def test_killed_at_any_step(step, rank, gloo, deep):
 
 
 def test_a_stop_names_its_signal():
-    from ridgepole.pipeline.ranks.cause import signal_of, stop_of
+    from ridgepole.pipeline.distributed.failure import signal_of, stop_of
 
     assert signal_of(stop_of("SIGINT")) == "SIGINT"
     assert not isinstance(stop_of("SIGINT"), StopRequested)

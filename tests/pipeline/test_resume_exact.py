@@ -22,6 +22,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+from isolation import send
 from ridgepole import read_metrics
 from ridgepole.checkpoint import CheckpointStore
 from ridgepole.rundir import list_runs
@@ -62,8 +63,8 @@ EPOCHS = 3
 class Digits:
     """The variant in a directory of its own."""
 
-    def __init__(self, server, path, workers, *, fresh=False):
-        self.server, self.path, self.fresh = server, path, fresh
+    def __init__(self, command_server, path, workers, *, fresh=False):
+        self.server, self.path, self.fresh = command_server, path, fresh
         shutil.copytree(EXAMPLE / "digits", path / "digits", ignore=shutil.ignore_patterns("__pycache__"))
         data, file = path / "digits" / "data.py", path / "digits.toml"
         data.write_text(changed(data.read_text(), CHANGES))
@@ -266,9 +267,9 @@ def trial(digits, wanted, took, rng):
     return hit
 
 
-def check(server, alone, path, workers, number, tally, *, fresh=False):
+def check(command_server, alone, path, workers, number, tally, *, fresh=False):
     wanted, took = alone(workers)
-    digits = Digits(server, path, workers, fresh=fresh)
+    digits = Digits(command_server, path, workers, fresh=fresh)
     began = time.monotonic()
     try:
         hit = trial(digits, wanted, took, random.Random(f"{workers} {number}"))
@@ -280,7 +281,7 @@ def check(server, alone, path, workers, number, tally, *, fresh=False):
     finally:
         for pid in children_in(path):  # workers of the data loader see within seconds that they are alone
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
 
 
 def children_in(path):

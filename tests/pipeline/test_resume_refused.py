@@ -24,7 +24,7 @@ def test_a_killed_run_goes_on(killed, place):
     assert read_run(killed).status == "crashed"
     done = place.call("resume")
     assert went_on(done, killed)
-    assert "attempt 2 goes on from 000004-step-4, step 4" in done.stderr
+    assert "attempt 2 resumes from 000004-step-4, step 4" in done.stderr
     assert read_run(killed).fields["attempt"] == 2
     lines = [json.loads(line) for line in (killed / "attempts.jsonl").read_text().splitlines()]
     assert [line["attempt"] for line in lines] == [1, 2, 2]
@@ -40,7 +40,7 @@ def test_every_way_to_name_it(how, killed, place):
         done = place.call("run", "steps.toml", "--resume")
     elif how == "elsewhere":
         (place.path / "other").mkdir()
-        done = place.call("resume", "latest", "--run-dir", str(place.path / "runs"), cwd=place.path / "other")
+        done = place.call("resume", "latest", "--runs-dir", str(place.path / "runs"), cwd=place.path / "other")
     else:
         done = place.call("resume", name)
     assert went_on(done, killed)
@@ -71,7 +71,7 @@ def test_the_command_that_is_offered_works(here):
     here.write(steps__toml=TOML, steps__py=STEPS)
     done = here.call("run", "steps.toml", FAIL_AT="5")
     assert done.returncode == 1
-    command = re.search(r"go on with: ridgepole (.*)", done.stderr)[1].split()
+    command = re.search(r"resume with: ridgepole (.*)", done.stderr)[1].split()
     run = here.run
     assert went_on(here.call(*command), run)
 
@@ -98,7 +98,7 @@ def test_nothing_was_stored_yet(here):
     done = here.call("resume")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:-1] == ["prepare", *(f"step {number}" for number in range(8))]
-    assert "attempt 2 goes on from the beginning" in done.stderr
+    assert "attempt 2 resumes from the beginning" in done.stderr
     assert values(run) == WHOLE
     shown = here.call("runs", "show", "--json")
     assert json.loads(shown.stdout)["summary"]["metrics"]["value"]["count"] == 8
@@ -218,8 +218,9 @@ def test_a_change_that_was_allowed_is_known_from_then_on(killed, place):
         ("every_steps = 2", "every_steps = 1"),
         ("progress = false", "progress = true"),
         ("progress = false", "progress = false\ngrace_seconds = 5"),
+        ("progress = false", 'progress = false\ntags = ["new"]'),
     ],
-    ids=["policy", "progress", "grace"],
+    ids=["policy", "progress", "grace", "tags"],
 )
 def test_what_changes_no_result_may_always_change(old, new, killed, place):
     place.change((old, new))
@@ -263,7 +264,7 @@ def test_processes_in_another_order_are_refused(killed, place):
 def test_a_secret_value_must_be_given_again(here):
     run = here.kill("-s", "train.api_token=canary-5f2")
     before = content(run)
-    assert refused(here.call("resume"), run, before, "-s train.api_token=..., a secret that is stored nowhere")
+    assert refused(here.call("resume"), run, before, "-s train.api_token=..., a secret that is not stored")
     assert went_on(here.call("resume", "-s", "train.api_token=canary-5f2"), run)
     for name, data in content(run).items():
         assert b"canary-5f2" not in data, name
@@ -276,7 +277,7 @@ def test_a_run_that_is_finished(killed, place):
     assert place.call("resume").returncode == 0
     before = content(killed)
     done = place.call("resume", killed.name)
-    assert refused(done, killed, before, f"run {killed.name} has finished", "start a new one with ridgepole run")
+    assert refused(done, killed, before, f"run {killed.name} has finished", f"ridgepole fork {killed.name}")
 
 
 @pytest.mark.parametrize("missing", ["run.json", "config.resolved.json", "provenance.json"])
@@ -292,10 +293,10 @@ def test_a_run_that_had_not_begun(missing, killed, place):
 def test_a_run_that_is_nowhere_or_not_the_only_one(killed, place):
     before = content(killed)
     assert refused(place.call("resume", "nosuch"), killed, before, "no run 'nosuch'", killed.name)
-    assert refused(place.call("resume", "--run-dir", "none"), killed, before, "no runs in none")
+    assert refused(place.call("resume", "--runs-dir", "none"), killed, before, "no runs in none")
     assert refused(place.call("resume", str(place.path)), killed, before, str(place.path))
     shutil.copytree(killed, killed.with_name(killed.name[:-1] + "zz"))
-    assert refused(place.call("resume", killed.name[:-1]), killed, before, "fits 2 runs", killed.name)
+    assert refused(place.call("resume", killed.name[:-1]), killed, before, "matches 2 runs", killed.name)
 
 
 def test_a_run_that_is_running(killed, place):

@@ -8,8 +8,6 @@ import zlib
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from sweep_places import EXECUTORS, Head
 
 TOY = '''
@@ -89,6 +87,11 @@ def loss(lr: float, epochs: int = 3, width: int = 4) -> float:
     for _ in range(epochs):
         weight *= 1 - lr / width
     return weight
+
+
+@pytest.fixture(autouse=True)
+def _quick(quick_python):
+    """Drivers, workers and jobs are forked, but for the tests that use `fresh_python`."""
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Functions that worker processes can import, and the driver in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+import psutil
 
 HERE = Path(__file__).parent
 
@@ -148,6 +151,16 @@ def start_cli(*arguments: str, **keys):
     """Starts the command line in a process of its own, in the working directory."""
     command = [sys.executable, "-m", "ridgepole", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keys)
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Worker processes that live; the resource tracker of multiprocessing is not one."""
+    found = []
+    for each in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now, or is a zombie
+            if "spawn_main" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 def until(condition, seconds: float = 30.0, what: str = "it"):

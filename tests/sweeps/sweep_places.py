@@ -1,7 +1,6 @@
 """The executors that tests go through, and a Ray cluster to run them on."""
 
 import contextlib
-import os
 import re
 import shutil
 import signal
@@ -14,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from sweep_helpers import until
+
+from isolation import send
 
 EXECUTORS = {
     "inline": {"executor": "inline"},
@@ -50,7 +51,7 @@ class Head:
         processes = [self.process.pid, *(each.pid for each in psutil.Process(self.process.pid).children(True))]
         for pid in processes:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.home, ignore_errors=True)
 

@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from ridgepole.config import parse_override
 from ridgepole.rundir import read_run
 from ridgepole.sweeps import load_sweep, run_sweep
+from ridgepole.sweeps.result import override_value
 
 
 def start(*arguments, cwd):
@@ -30,7 +36,8 @@ def test_start_status_and_best(toy, grid, ridgepole, toy_loss):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("finished in ")
     assert "6 of 6 trials (6 finished)" in done.stdout
-    assert "first: 6/6 done in" in done.stderr, "sparse lines where there is no terminal"
+    (sparse,) = re.findall(r"first: 6/6 done in ([^,\n]+)", done.stderr)
+    assert f"finished in {sparse} ·" in done.stdout, "both ends say the same"
     shown = ridgepole("sweep", "status").stdout
     assert "first" in shown
     assert len([line for line in shown.splitlines() if " finished " in line]) == 6
@@ -49,18 +56,38 @@ def test_start_status_and_best(toy, grid, ridgepole, toy_loss):
 
 def test_trials_stand_in_runs_ls_and_the_sweep_does_not(toy, grid, ridgepole):
     toy(grid)
-    told = json.loads(ridgepole("sweep", "start", "sweep.json", "--count", "2", "--json").stdout)
+    told = json.loads(ridgepole("sweep", "start", "sweep.json", "--max-trials", "2", "--json").stdout)
     assert (told["limit"], told["counts"]) == (2, {"finished": 2})
     runs = json.loads(ridgepole("runs", "ls", "--json").stdout)
     assert [run["status"] for run in runs] == ["finished"] * 2
     assert {run["id"] for run in runs} == {trial["run"] for trial in told["trials"]}
 
 
+def test_ls_lists_sweeps_newest_first_and_passes_over_damaged_ones(toy, grid, ridgepole):
+    root = toy(grid)
+    assert ridgepole("sweep", "ls").stdout == "no sweeps in runs\n"
+    for count in ("1", "2"):
+        assert ridgepole("sweep", "start", "sweep.json", "--count", count, "--no-report").returncode == 0
+    newest = load_sweep()
+    told = json.loads(ridgepole("sweep", "ls", "--json").stdout)
+    assert [(sweep["trials"], sweep["limit"], sweep["status"]) for sweep in told] == [
+        (2, 2, "finished"),
+        (1, 1, "finished"),
+    ]
+    assert told[0]["id"] == newest.id
+    assert told[0]["best"] == newest.best.value
+    (root / "runs" / ".sweeps" / told[1]["id"] / "spec.json").unlink()
+    done = ridgepole("sweep", "ls")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["SWEEP", newest.id]
+    assert f"sweep {told[1]['id']} can't be read" in done.stderr
+
+
 def test_resume_with_a_larger_count_goes_on(toy, grid, ridgepole):
     toy(grid)
-    assert ridgepole("sweep", "start", "sweep.json", "--count", "2").returncode == 0
+    assert ridgepole("sweep", "start", "sweep.json", "--max-trials", "2").returncode == 0
     first = load_sweep()
-    done = ridgepole("sweep", "resume", "--count", "5")
+    done = ridgepole("sweep", "resume", "--max-trials", "5")
     assert done.returncode == 0, done.stderr
     again = load_sweep()
     assert (again.id, len(again.trials)) == (first.id, 5)
@@ -70,10 +97,10 @@ def test_resume_with_a_larger_count_goes_on(toy, grid, ridgepole):
 def test_another_root_and_base_overrides(toy, grid, ridgepole, toy_loss):
     grid["parameters"] = {"lr": {"values": [0.5]}}
     root = toy(grid)
-    done = ridgepole("sweep", "start", "sweep.json", "--run-dir", "there", "-s", "train.epochs=2")
+    done = ridgepole("sweep", "start", "sweep.json", "--runs-dir", "there", "-s", "train.epochs=2")
     assert done.returncode == 0, done.stderr
     assert not (root / "runs").exists()
-    told = json.loads(ridgepole("sweep", "best", "--run-dir", "there", "--json").stdout)
+    told = json.loads(ridgepole("sweep", "best", "--runs-dir", "there", "--json").stdout)
     assert told["trial"]["value"] == toy_loss(0.5, 2)
     assert told["settings"] == ["train.epochs=2", "lr=0.5", "pipeline.seed=1"]
 
@@ -92,7 +119,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on_from_it(toy, grid, ridgep
     assert driver.returncode == 130, errors
     stopped = load_sweep()
     assert (stopped.status, stopped.counts) == ("interrupted", {"waiting": 1})
-    assert f"go on with: ridgepole sweep resume {stopped.id}" in errors
+    assert f"resume with: ridgepole sweep resume {stopped.id}" in errors
     run = read_run(root / "runs" / stopped.trials[0].run)
     assert run.status == "interrupted"
     done = ridgepole("sweep", "resume", "--executor", executor)
@@ -148,8 +175,9 @@ def test_check_reports_the_pipeline_and_the_sweep_in_one_go(toy, ridgepole):
 
 MISTAKES = [
     (("start", "nowhere.json"), 2, "nowhere.json"),
-    (("start", "sweep.json", "--workers", "0"), 2, "'0' is no number from 1"),
-    (("start", "sweep.json", "--executor", "moon"), 2, "invalid choice"),
+    (("start", "sweep.json", "--workers", "0"), 2, "expected a positive integer, got '0'"),
+    (("start", "sweep.json", "--executor", "moon"), 2, "unknown executor 'moon'; available are inline, process"),
+    (("start", "sweep.json", "--pipeline", "train.py"), 2, "'train.py' is a Python file, not a pipeline"),
     (("status", "x"), 2, "no sweeps in"),
     (("resume",), 2, "no sweeps in"),
     (("start", "sweep.json", "--pipeline", "nowhere.toml"), 2, "nowhere.toml"),
@@ -172,7 +200,7 @@ def test_a_failing_sweep_says_how_to_go_on(toy, grid, ridgepole):
     done = ridgepole("sweep", "start", "sweep.json")
     assert done.returncode == 1
     assert "trial 0 failed: RuntimeError: as asked" in done.stderr
-    assert "go on with: ridgepole sweep resume" in done.stderr
+    assert "resume with: ridgepole sweep resume" in done.stderr
     status = ridgepole("sweep", "status").stdout
     assert "stopped" in status
     best = ridgepole("sweep", "best").stdout
@@ -185,3 +213,80 @@ def test_a_long_name_of_a_metric_is_shown_whole(ridgepole, tmp_path):
     lines = ridgepole("sweep", "best").stdout.splitlines()
     assert lines[1].split() == ["validation/accuracy", "0.5"]
     assert lines[0].index("0 of sweep") == lines[1].index("0.5"), "the values stand below each other"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("s.yaml", "method: grid\nparameters: {lr: {values: [1]}}\n", "write ridgepole: {pipeline: FILE}"),
+        ("s.toml", 'method = "grid"\nparameters = { lr.values = [1] }\n', 'ridgepole = { pipeline = "FILE" }'),
+        ("s.json", '{"method": "grid", "parameters": {"lr": {"values": [1]}}}', '"ridgepole": {"pipeline": "FILE"}'),
+    ],
+)
+def test_start_without_pipeline_says_how_its_file_names_one(tmp_path, ridgepole, name, text, hint):
+    (tmp_path / name).write_text(text)
+    done = ridgepole("sweep", "start", str(tmp_path / name))
+    assert done.returncode == 2
+    assert f"{name}: error: the sweep names no pipeline" in done.stderr
+    assert hint in done.stderr
+
+
+def test_check_of_a_sweep_file_compares_its_parameters_with_its_pipeline(toy, grid, ridgepole):
+    root = toy(grid)
+    done = ridgepole("check", "sweep.json")
+    assert (done.returncode, done.stdout) == (0, "sweep.json: ok, 2 parameters of toy.toml\n")
+    wrong = grid | {"ridgepole": {"pipeline": "toy.toml"}, "controller": {"type": "local"}}
+    wrong["parameters"] = {"lrr": {"values": [1]}}
+    (root / "sweep.json").write_text(json.dumps(wrong, indent=1))
+    done = ridgepole("check", "sweep.json", "--json")
+    assert done.returncode == 2
+    assert [problem["message"] for problem in json.loads(done.stdout)] == ["no parameter is called 'lrr'"]
+    (root / "sweep.yaml").write_text("method: gird\nparameters: {lr: {values: [1]}}\n")
+    done = ridgepole("check", "sweep.yaml")
+    assert done.returncode == 2
+    assert "sweep.yaml:1:9: error: method must be one of" in done.stderr
+    (root / "own.toml").write_text('method = "grid"\nparameters = { lr.values = [1] }\n')
+    done = ridgepole("check", "own.toml")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "own.toml: ok, 1 parameter; it names no pipeline to compare them with\n",
+    )
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(JSON_VALUES)
+@example(None)
+@example([1, None, {"a b": None}])
+@example("null")
+@example("\x7f${x}\n")
+def test_every_json_value_survives_the_command_of_a_best_trial(value):
+    read = parse_override(f"k={override_value(value)}").value
+    assert json.dumps(read) == json.dumps(value), "1, 1.0 and true are three values"
+
+
+def test_a_best_trial_with_null_is_reproduced_with_null(toy, grid, ridgepole):
+    grid["parameters"] = {"train.fail_at": {"value": -1}, "net.kind": {"values": [None, "plain"]}}
+    root = toy(grid)
+    package = next(root.glob("toy_*")) / "__init__.py"
+    text = package.read_text().replace('kind: str = "plain"', 'kind: str | None = "plain"')
+    package.write_text(
+        text.replace("self.weight = width, lr, 1.0", 'self.weight = width, lr, 1.0; note("kinds", kind)')
+    )
+    assert ridgepole("sweep", "start", "sweep.json", "--no-report").returncode == 0
+    command = json.loads(ridgepole("sweep", "best", "--json").stdout)["command"]
+    assert "net.kind=null" in command
+    assert ridgepole(*shlex.split(command)[1:]).returncode == 0
+    assert (root / "kinds").read_text().split() == ["None", "plain", "None"]
+    shown = ridgepole("sweep", "status").stdout
+    assert " null " in shown
+    assert " None " not in shown

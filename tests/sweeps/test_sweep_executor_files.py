@@ -14,11 +14,11 @@ import pytest
 
 from ridgepole.errors import Place, Problem, SweepError
 from ridgepole.sweeps import Metric
-from ridgepole.sweeps.executors.base import Ended, Reported, TrialSpec
-from ridgepole.sweeps.executors.errand import Parcel, perform_errand
-from ridgepole.sweeps.executors.files import FileWatch, perform_in_files
-from ridgepole.sweeps.jobs import FunctionJob
-from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.executors.remote_task import FileWatch, TaskPayload, run_remote_trial, run_trial_via_files
+from ridgepole.sweeps.run.executor import Completed, Reported
+from ridgepole.sweeps.run.targets import FunctionTarget
+from ridgepole.sweeps.run.trial import TrialSpec
+from ridgepole.sweeps.study.outcome import TrialOutcome
 from ridgepole.sweeps.sweepdir import SweepDir
 
 METRIC = Metric("loss")
@@ -28,11 +28,11 @@ METRIC = Metric("loss")
 def spec(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     directory = SweepDir.create(tmp_path / "runs")
-    return TrialSpec(directory.id, 3, 1, {"x": 2}, str(directory.path))
+    return TrialSpec(sweep=directory.id, number=3, attempt=1, values={"x": 2}, directory=str(directory.path))
 
 
-def job(function):
-    return FunctionJob("runs", METRIC, {}, function)
+def target(function):
+    return FunctionTarget(root="runs", metric=METRIC, function=function)
 
 
 def test_everything_comes_back_through_files(spec):
@@ -40,48 +40,58 @@ def test_everything_comes_back_through_files(spec):
         trial.report(5.0)
         trial.report(4.0)
 
-    watch = FileWatch(spec)
+    watch, lock = FileWatch(spec), SweepDir(Path(spec.directory)).trial_lock(spec.number)
     assert watch.poll() == []
-    assert not watch.alive()
-    outcome = perform_in_files(job(once), spec)
+    assert lock.holder() is None
+    outcome = run_trial_via_files(target(once), spec)
     assert (outcome.status, outcome.value, outcome.count) == ("finished", 4.0, 2)
-    assert watch.poll() == [Reported(3, (5.0,), 0), Reported(3, (4.0,), 1), Ended(3, outcome)]
+    assert watch.poll() == [Reported(3, (5.0,), 0), Reported(3, (4.0,), 1), Completed(3, outcome)]
 
 
 def test_an_outcome_survives_json():
     problem = Problem("wrong", Place("file", 3), "a hint")
-    outcome = Outcome("failed", None, 2, 0.5, 0.7, ("run",), "an error", "frames", (problem,), 1.5)
-    assert Outcome.from_dict(json.loads(json.dumps(outcome.as_dict()))) == outcome
+    outcome = TrialOutcome(
+        "failed",
+        count=2,
+        best=0.5,
+        latest=0.7,
+        runs=("run",),
+        error="an error",
+        traceback="frames",
+        problems=(problem,),
+        seconds=1.5,
+    )
+    assert TrialOutcome.from_dict(json.loads(json.dumps(outcome.as_dict()))) == outcome
 
 
 @pytest.mark.parametrize(("wish", "status"), [("prune", "pruned"), ("stop", "interrupted")])
 def test_a_wish_is_obeyed_at_a_report(spec, wish, status):
-    FileWatch(spec).ask(wish)
+    FileWatch(spec).request(wish)
 
     def once(trial):
         for _ in range(500):
             trial.report(1.0)
             time.sleep(0.01)
 
-    outcome = perform_in_files(job(once), spec)
+    outcome = run_trial_via_files(target(once), spec)
     assert outcome.status == status
     assert 0 < outcome.count < 500
 
 
 def test_what_was_asked_of_another_attempt_does_not_count(spec):
-    FileWatch(spec).ask("stop")
-    again = TrialSpec(spec.sweep, spec.number, 2, spec.values, spec.directory)
+    FileWatch(spec).request("stop")
+    again = replace(spec, attempt=2)
 
     def once(trial):
         time.sleep(0.8)  # long enough to look
         trial.report(1.0)
 
-    assert perform_in_files(job(once), again).status == "finished"
+    assert run_trial_via_files(target(once), again).status == "finished"
     assert FileWatch(spec).poll() == []
 
 
 def test_two_processes_never_run_the_same_trial(spec, monkeypatch):
-    monkeypatch.setattr("ridgepole.sweeps.executors.files._PATIENCE", 0.1)
+    monkeypatch.setattr("ridgepole.sweeps.executors.trial_process.LOCK_SECONDS", 0.1)
     lock = SweepDir(Path(spec.directory)).trial_lock(spec.number)
     code = (
         "import sys, time; from pathlib import Path; from ridgepole.files import Flock\n"
@@ -90,22 +100,22 @@ def test_two_processes_never_run_the_same_trial(spec, monkeypatch):
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     with holder:
         assert holder.stdout.readline() == "held\n"
-        assert FileWatch(spec).alive()
-        with pytest.raises(SweepError, match="trial 3 is run already, by process"):
-            perform_in_files(job(lambda: 1.0), spec)
+        assert lock.holder() is not None
+        with pytest.raises(SweepError, match="trial 3 is running already, by process"):
+            run_trial_via_files(target(lambda: 1.0), spec)
         holder.kill()
-    assert not FileWatch(spec).alive()
-    assert perform_in_files(job(lambda: 1.0), spec).status == "finished"
+    assert lock.holder() is None
+    assert run_trial_via_files(target(lambda: 1.0), spec).status == "finished"
 
 
 def test_now_interrupts_what_does_not_report(spec):
     watch = FileWatch(spec)
 
     def once(trial):
-        watch.ask("now")
+        watch.request("now")
         time.sleep(30)
 
-    outcome = perform_in_files(job(once), spec)
+    outcome = run_trial_via_files(target(once), spec)
     assert outcome.status == "interrupted"
     assert outcome.seconds < 20
 
@@ -113,7 +123,7 @@ def test_now_interrupts_what_does_not_report(spec):
 @pytest.mark.parametrize("wish", ["stop", "now"])
 def test_outside_the_main_thread_a_stop_waits_for_the_next_report_and_no_signal_is_sent(spec, wish):
     """As in a place that runs trials in threads: there are no handlers, and a SIGINT would hit somebody else."""
-    FileWatch(spec).ask(wish)
+    FileWatch(spec).request(wish)
     outcomes = []
 
     def once(trial):
@@ -121,7 +131,7 @@ def test_outside_the_main_thread_a_stop_waits_for_the_next_report_and_no_signal_
             trial.report(1.0)
             time.sleep(0.01)
 
-    thread = threading.Thread(target=lambda: outcomes.append(perform_in_files(job(once), spec)))
+    thread = threading.Thread(target=lambda: outcomes.append(run_trial_via_files(target(once), spec)))
     thread.start()
     thread.join(30)
     (outcome,) = outcomes
@@ -134,29 +144,29 @@ def test_half_a_line_of_a_killed_process_does_no_harm(spec):
     path = SweepDir(Path(spec.directory)).trial_events(3, 1)
     path.write_bytes(b'{"values":[1.0],"seen":0}\n{"val')
     watch = FileWatch(spec)
-    perform_in_files(job(lambda trial: trial.report(7.0)), spec)
+    run_trial_via_files(target(lambda trial: trial.report(7.0)), spec)
     assert [event for event in watch.poll() if isinstance(event, Reported)] == [
         Reported(3, (1.0,), 0),
         Reported(3, (7.0,), 0),
     ]
 
 
-def parcel(function=lambda: 1.0):
-    return Parcel.of(job(function), cloudpickle.dumps, {})
+def payload(function=lambda: 1.0):
+    return TaskPayload.pack(target(function), cloudpickle.dumps, {})
 
 
 def test_a_node_that_does_not_see_the_sweep_says_so(spec, tmp_path):
     away = replace(spec, directory=str(tmp_path / "elsewhere" / ".sweeps" / "x"))
-    told = perform_errand(parcel(), away)
-    assert socket.gethostname() in told
-    assert "does not see the sweep's directory" in told
-    assert "a file system that all nodes share" in told
+    problem = run_remote_trial(payload(), away)
+    assert socket.gethostname() in problem
+    assert "does not see the sweep's directory" in problem
+    assert "a file system that all nodes share" in problem
 
 
 def test_a_process_that_can_not_load_the_job_says_so(spec):
     SweepDir(Path(spec.directory)).write_record({})
-    told = perform_errand(replace(parcel(), job=b"cnowhere_to_be_found\nonce\n."), spec)
-    assert "can't load what it is to run: ModuleNotFoundError: No module named 'nowhere_to_be_found'" in told
+    problem = run_remote_trial(replace(payload(), target=b"cnowhere_to_be_found\nonce\n."), spec)
+    assert "can't load the trial's code: ModuleNotFoundError: No module named 'nowhere_to_be_found'" in problem
 
 
 def test_a_task_that_is_started_again_runs_nothing_twice(spec):
@@ -166,13 +176,13 @@ def test_a_task_that_is_started_again_runs_nothing_twice(spec):
         with Path("calls").open("a") as file:
             return float(file.write("x"))
 
-    again = parcel(once)
-    assert perform_errand(again, spec) == ""
-    assert perform_errand(again, spec) == "", "its outcome is there"
+    again = payload(once)
+    assert run_remote_trial(again, spec) == ""
+    assert run_remote_trial(again, spec) == "", "its outcome is there"
     assert Path("calls").read_text() == "x"
     later = replace(spec, attempt=3)
     SweepDir(Path(spec.directory)).trial_task(3, 4).touch()
-    assert perform_errand(again, later) == "", "a later attempt has begun"
+    assert run_remote_trial(again, later) == "", "a later attempt has begun"
     assert Path("calls").read_text() == "x"
 
 

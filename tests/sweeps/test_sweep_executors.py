@@ -9,14 +9,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from ridgepole.errors import MissingExtraError
-from ridgepole.rundir import read_run
-from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
-
-sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
 import sweep_helpers as helpers
 from sweep_places import on_executors
+
+from isolation import send
+from ridgepole.errors import MissingExtraError
+from ridgepole.rundir import read_run
+from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline, sweep_program
+
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(executor, packa
     assert not Path("runs").exists(), "nothing was made"
 
 
+@pytest.mark.usefixtures("fresh_python")
 @on_executors()
 def test_the_same_file_gives_the_same_trials(toy, grid, toy_loss, place):
     grid["parameters"]["lr"]["values"] = [0.1, 0.9]
@@ -75,9 +77,33 @@ def test_the_same_file_gives_the_same_trials(toy, grid, toy_loss, place):
     assert all(read_run(root / "runs" / trial.run).fields["sweep"]["trial"] == trial.number for trial in result.trials)
 
 
+PROGRAM = """
+import argparse, json
+parser = argparse.ArgumentParser()
+parser.add_argument("--x", type=float)
+given = parser.parse_args()
+print(json.dumps({"loss": given.x / 2}))
+"""
+
+
+@on_executors("slurm", "ray")
+def test_an_unchanged_script_runs_there(place):
+    Path("train.py").write_text(PROGRAM)
+    metric = {"metric": {"name": "loss", "from": "stdout"}, "program": "train.py"}
+    result = sweep_program(sweep_of([3.0, 5.0], place, **metric), progress=False)
+    assert [(trial.status, trial.value, trial.error) for trial in result.trials] == [
+        ("finished", 1.5, ""),
+        ("finished", 2.5, ""),
+    ]
+    runs = [read_run(Path("runs") / trial.run) for trial in result.trials]
+    assert [(run.status, run.fields["exit_code"]) for run in runs] == [("finished", 0)] * 2
+    assert [run.fields["script"]["command"][2:] for run in runs] == [["train.py", "--x=3.0"], ["train.py", "--x=5.0"]]
+    assert all('"loss"' in (run.path / "console.log").read_text() for run in runs)
+
+
 @on_executors()
 def test_pruning_reaches_the_trial(place):
-    config = sweep_of([1, 2], place | {"workers": 1}, early_terminate={"type": "hyperband", "min_iter": 5, "eta": 2})
+    config = sweep_of([1, 2], place | {"workers": 1}, early_terminate={"type": "hyperband", "min_iter": 5})
     result = run_sweep(helpers.prunable, config, progress=False)
     assert [trial.status for trial in result.trials] == ["finished", "pruned"]
     assert result.trials[1].value == 1.0
@@ -88,7 +114,7 @@ def test_a_failing_trial_fails_alone(place):
     result = run_sweep(helpers.endings, sweep_of([3, 5, 6], place), progress=False)
     assert [trial.status for trial in result.trials] == ["failed", "failed", "finished"]
     assert result.trials[0].error == "ValueError: three"
-    assert result.trials[1].error == "TypeError: what run_once returns must be a number, not str"
+    assert result.trials[1].error == "TypeError: run_once must return a number, not str"
 
 
 @on_executors()
@@ -131,7 +157,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on_from_it(toy, grid, toy_lo
         start_new_session=True,
     )
     helpers.until(lambda: "0.5 2\n" in text_of(root / "steps"), what="a tick")
-    os.killpg(driver.pid, signal.SIGINT)
+    send(driver.pid, signal.SIGINT, group=True)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130, errors
     stopped = load_sweep()

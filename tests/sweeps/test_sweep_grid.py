@@ -10,7 +10,8 @@ import optuna
 import pytest
 
 from ridgepole.errors import ConfigError
-from ridgepole.sweeps import Grid, SweepSpec, make_sampler, read_sweep
+from ridgepole.sweeps import Grid, SweepSpec, read_sweep
+from ridgepole.sweeps.study.trial_store import make_sampler
 
 
 def grid_of(parameters: dict, **keys) -> Grid:
@@ -58,7 +59,7 @@ def test_numbers_and_combinations_belong_to_each_other():
         point = grid.point(number)
         assert grid.index(point) == number
         assert grid.index(json.loads(json.dumps(point))) == number
-    with pytest.raises(IndexError, match="there is no 24"):
+    with pytest.raises(IndexError, match="24 is out of range"):
         grid.point(24)
 
 
@@ -138,3 +139,52 @@ def test_a_random_sweep_that_nothing_ends_is_an_error():
 def test_a_grid_over_a_continuous_range_is_an_error(entry):
     with pytest.raises(ConfigError, match=r"parameters\.x is continuous .* so a grid over it never ends"):
         grid_of({"x": entry})
+
+
+CONDITIONS = {
+    "optimizer": {"values": ["adam", "sgd", "lion"]},
+    "betas": {"min": 1, "max": 2, "when": {"optimizer": ["adam", "lion"]}},
+    "sgd": {
+        "when": {"optimizer": "sgd"},
+        "parameters": {
+            "momentum": {"values": [0.0, 0.9]},
+            "nesterov": {"values": [True, False], "when": {"momentum": 0.9}},
+            "kind": {"value": "plain"},
+        },
+    },
+}
+
+
+def test_a_grid_with_conditions_has_each_combination_once():
+    grid = read_sweep({"method": "grid", "parameters": CONDITIONS}).grid()
+    plain = {"optimizer": "sgd", "sgd.kind": "plain"}
+    expected = [
+        {"betas": 1, "optimizer": "adam"},
+        {"betas": 2, "optimizer": "adam"},
+        plain | {"sgd.momentum": 0.0},
+        plain | {"sgd.momentum": 0.9, "sgd.nesterov": True},
+        plain | {"sgd.momentum": 0.9, "sgd.nesterov": False},
+        {"betas": 1, "optimizer": "lion"},
+        {"betas": 2, "optimizer": "lion"},
+    ]
+    assert list(grid) == expected
+    assert grid.size == len(expected)
+    assert [grid.point(number) for number in range(7)] == expected
+    assert [grid.index(point) for point in expected] == list(range(7))
+    assert list(grid.remaining(expected[2:6])) == [*expected[:2], expected[6]]
+    assert grid.index({"optimizer": "sgd"}) is None
+
+
+def test_random_trials_draw_only_the_parameters_that_exist():
+    spec = read_sweep({"method": "random", "parameters": CONDITIONS})
+    study = optuna.create_study(sampler=make_sampler(spec, seed=1))
+    possible = [*read_sweep({"method": "grid", "parameters": CONDITIONS}).grid()]
+    seen = []
+    for _ in range(40):
+        trial = study.ask()
+        values = spec.space.suggest(trial)
+        assert values in possible
+        assert spec.space.decode(trial.params) == values
+        assert spec.space.encode(values) == trial.params
+        seen.append(possible.index(values))
+    assert len(set(seen)) == 7

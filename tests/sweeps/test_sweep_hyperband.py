@@ -1,16 +1,22 @@
-"""Hyperband's decisions, against a table that was worked out by hand."""
+"""Hyperband's decisions: by hand, and against W&B's own controller."""
 
 from __future__ import annotations
 
 import math
+import os
+import random
+from typing import Any
 
-import optuna
 import pytest
+import wandb_oracle
 
-from ridgepole.sweeps import Hyperband, Metric, make_pruner, make_sampler, read_sweep, should_stop
+from ridgepole.sweeps import Hyperband, Metric, read_sweep, should_stop
+from ridgepole.sweeps.study.pruning import Rungs
+from ridgepole.sweeps.study.trial_record import TrialRecord
 
 LOSS = Metric("loss")
 ACCURACY = Metric("accuracy", "maximize")
+NAN = math.nan
 
 
 @pytest.mark.parametrize(
@@ -20,158 +26,138 @@ ACCURACY = Metric("accuracy", "maximize")
         (Hyperband(max_iter=27, s=2), 100, [3, 9]),  # 27/3 and 27/9, that page's other example
         (Hyperband(max_iter=27, s=9), 100, [1, 3, 9]),  # 27/81 is below one value
         (Hyperband(max_iter=100, s=3, eta=2), 100, [12, 25, 50]),  # 12.5 lies between 12 and 13: the lower one
-        (Hyperband(min_iter=1, eta=1.5), 8, [1, 2, 3, 5, 7]),  # 1, 1.5, 2.25, 3.375, 5.06, 7.59: 1 and 1.5 are one band
+        (Hyperband(min_iter=1, eta=1.5), 8, [1, 1, 2, 3, 5, 7]),  # 1, 1.5, 2.25, 3.375, 5.06, 7.59
         (Hyperband(min_iter=2, eta=2), 8, [2, 4, 8]),
         (Hyperband(min_iter=5), 4, []),
+        (Hyperband(min_iter=5, max_iter=27, s=2), 100, [3, 9]),  # max_iter with s wins
+        (Hyperband(min_iter=5, s=2), 20, [5, 15]),  # s alone says nothing
     ],
 )
-def test_bands(rule, upto, bands):
+def test_bands_are_those_of_w_and_b(rule, upto, bands):
     assert rule.bands(upto) == bands
 
 
-# A sweep of six runs that minimises, min_iter = 2, eta = 2: bands at 2, 4, 8. The runs log one after the other, each
-# until it ends or is stopped, so at every band the field is: all runs before, as far as they got there, and the run.
-#
-#   run  values logged           best of the first 2 / of the first 4
-#   A    0.9  0.8  0.7  0.6      0.8 / 0.6
-#   B    1.0  0.9                0.9
-#   C    0.5  0.6  0.9  0.9      0.5 / 0.5
-#   D    0.7  0.75 0.4  0.3      0.7 / 0.3
-#   E    0.8  0.9                0.8
-#   F    nan  0.6  0.65 0.9 0.8  0.6 / 0.6        (nan is no value: its band 2 is the third thing that it logs)
-#
-# n runs at a band, max(1, floor(n/2)) go on, and a run stops if at least so many are strictly better.
-#
-#   run  band 2                                              band 4
-#   A    alone, 0 better of 1 place: on                      alone: on
-#   B    {.8 A, .9}: 1 better, floor(2/2) = 1 place: STOP
-#   C    {.8, .9, .5}: 0 better, 1 place: on                 {.6 A, .5}: 0 better, 1 place: on
-#   D    {.8, .9, .5, .7}: 1 better (C), 2 places: on        {.6, .5, .3}: 0 better, 1 place: on
-#   E    {.8, .9, .5, .7, .8}: 2 better (C, D; A ties),
-#        floor(5/2) = 2 places: STOP
-#   F    {.8, .9, .5, .7, .8, .6}: 1 better (C),             {.6, .5, .3, .6}: 2 better (C, D; A ties),
-#        3 places: on                                        floor(4/2) = 2 places: STOP
-NAN = math.nan
-RUNS = {
-    "A": ([0.9, 0.8, 0.7, 0.6], None),
-    "B": ([1.0, 0.9, 0.1, 0.1], 2),
-    "C": ([0.5, 0.6, 0.9, 0.9], None),
-    "D": ([0.7, 0.75, 0.4, 0.3], None),
-    "E": ([0.8, 0.9, 0.1, 0.1], 2),
-    "F": ([NAN, 0.6, 0.65, 0.9, 0.8, 0.1], 5),
-}
-"""What each run would log, and after how many things logged it is stopped."""
-RULE = Hyperband(min_iter=2, eta=2)
+def test_bands_end_after_a_hundred():
+    assert len(Hyperband(min_iter=1, eta=1.01).bands(10**6)) == 100
 
 
-def played(rule: Hyperband, metric: Metric, sign: float = 1.0) -> dict[str, int | None]:
-    """Plays the table with the pure decision; gives for each run after how many things logged it was stopped."""
-    histories: list[list[float]] = []
-    stopped: dict[str, int | None] = {}
-    for name, (values, _) in RUNS.items():
-        history: list[float] = []
-        stopped[name] = None
-        for said, value in enumerate(values, start=1):
-            if not math.isfinite(value):
-                continue
-            history.append(sign * value)
-            if should_stop(rule, metric, history, histories):
-                stopped[name] = said
-                break
-        histories.append(history)
+# eta = 2, bands at 2, 4, 8. The threshold of n runs at a band is the value at place int(n/2) of their sorted values
+# there; a run stops if it is worse than that. A run is judged at the last band that it has reached.
+#
+#   at band 2       sorted           place   threshold
+#   A alone  .8     .8               0       .8            nothing is worse than itself
+#   A, B     .8 .9  .8 .9            1       .9            nobody stops
+#   A, B, C  + .5   .5 .8 .9         1       .8            B stops: its best value so far is .9
+#   ... D    + .7   .5 .7 .8 .9      2       .8            A stays: .8 is not worse
+#   ... E    + .6   .5 .6 .7 .8 .9   2       .7            A stops, though it logged nothing since
+def test_the_table_by_hand_stops_runs_as_others_come():
+    rows = {number: TrialRecord(number=number) for number in range(5)}
+    rungs, running = Rungs(Hyperband(min_iter=2, eta=2), LOSS, {}), dict(rows)
+    stopped = []
+    for number, values in enumerate([(0.8, 0.8), (1.0, 0.9), (0.6, 0.5), (0.7, 0.7), (0.6, 0.6)]):
+        for value in values:
+            rows[number].history.append(value)
+            for row in rungs.judge(rows[number], running.values()):
+                stopped.append((number, row.number))
+                del running[row.number]
+    assert stopped == [(2, 1), (4, 0)]
+
+
+def test_not_strict_the_best_value_of_all_counts_against_the_values_at_the_band():
+    others = [[0.5, 0.5], [0.4, 0.4]]  # at band 2 with the run: .4 .5 .9, place int(3/3) = 1, threshold .5
+    assert should_stop(Hyperband(min_iter=2), LOSS, [0.9, 0.9], others)
+    assert should_stop(Hyperband(min_iter=2), LOSS, [0.1, 0.9], others), "strict is what W&B's schema fills in"
+    assert not should_stop(Hyperband(min_iter=2, strict=False), LOSS, [0.1, 0.9], others)
+    assert not should_stop(Hyperband(min_iter=2, strict=False), LOSS, [0.9, 0.9, 0.5], others), "a later value helps"
+
+
+def test_a_goal_of_maximising_turns_everything_round():
+    others = [[0.5, 0.5], [0.6, 0.6]]
+    assert should_stop(Hyperband(min_iter=2), ACCURACY, [0.1, 0.1], others)
+    assert not should_stop(Hyperband(min_iter=2), ACCURACY, [0.1, 0.5], others)
+
+
+def test_a_tie_and_the_first_at_a_band_continue():
+    assert not should_stop(Hyperband(min_iter=2), LOSS, [0.5, 0.5], [[0.5, 0.5]] * 9)
+    assert not should_stop(Hyperband(min_iter=1), LOSS, [99.0], [])
+    assert not should_stop(Hyperband(min_iter=3), LOSS, [99.0], [[0.1] * 3] * 5), "no band is reached"
+
+
+def random_rule(chance: random.Random) -> dict[str, Any]:
+    """An `early_terminate` table that W&B's controller takes."""
+    table: dict[str, Any] = {"type": "hyperband"}
+    if chance.random() < 0.6:
+        table["min_iter"] = chance.choice([1, 1, 2, 3, 5])
+        if chance.random() < 0.2:
+            table["s"] = chance.randint(1, 3)
+    if "min_iter" not in table or chance.random() < 0.2:
+        table |= {"max_iter": chance.choice([9, 12, 27, 30]), "s": chance.randint(1, 4)}
+    if chance.random() < 0.7:
+        table["eta"] = chance.choice([2, 3, 4, 1.5, 2.5, 1.1])
+    if chance.random() < 0.7:
+        table["strict"] = chance.random() < 0.5
+    return table
+
+
+def play(seed: int) -> int:
+    """Play a sweep value by value; at each, W&B's controller must stop the same runs. Return the number stopped."""
+    chance, theirs = random.Random(seed), wandb_oracle.controller()
+    goal = chance.choice(["minimize", "maximize", None])
+    config = {
+        "method": "random",
+        "metric": {"name": "m"} | ({"goal": goal} if goal else {}),
+        "early_terminate": random_rule(chance),
+        "parameters": {"x": {"min": 0.0, "max": 1.0}},
+    }
+    spec = read_sweep(config)
+    assert isinstance(spec.early_terminate, Hyperband)
+    assert spec.metric is not None
+    levels = [round(chance.uniform(-1, 1), 2) for _ in range(chance.randint(2, 8))]  # with ties
+    rows = [TrialRecord(number=number) for number in range(chance.randint(1, 7))]
+    logged: list[list[dict[str, Any]]] = [[] for _ in rows]
+    running, stopped = list(rows), 0
+    rungs = Rungs(spec.early_terminate, spec.metric, {})
+    for _ in range(chance.randint(4, 24)):
+        if not running:
+            break
+        row = chance.choice(running)
+        if row.history and chance.random() < 0.06:  # back to a checkpoint
+            seen = chance.randrange(len(row.history))
+            rungs.cut(row, seen)
+            logged[row.number] = [{"m": value} for value in row.history]
+        noise = chance.choice([{"other": 1}, {"m": NAN}, {"m": "text"}, {"m": None}, {"m": math.inf}, None, None, None])
+        if noise is not None:
+            logged[row.number].append(noise)  # a step without the metric is not a step
+        value = chance.choice(levels)
+        logged[row.number].append({"m": value, "other": 2})
+        row.history.append(value)
+        ours = {each.number for each in rungs.judge(row, running)}
+        others = {each.number: [other.history for other in rows if other is not each] for each in running}
+        plain = {
+            each.number
+            for each in running
+            if should_stop(spec.early_terminate, spec.metric, each.history, others[each.number])
+        }
+        states = [theirs.RunState.running if each in running else theirs.RunState.killed for each in rows]
+        runs = [
+            theirs.SweepRun(name=str(each.number), state=state, history=logged[each.number])
+            for each, state in zip(rows, states, strict=True)
+        ]
+        judged = {int(run.name) for run in theirs.stop_runs(config, runs)}
+        assert ours == judged, f"seed {seed}: {config} {logged}"
+        assert plain == judged, f"seed {seed}: {config} {logged}"
+        running = [each for each in running if each.number not in judged]
+        stopped += len(judged)
     return stopped
 
 
-EXPECTED = {name: stop for name, (_, stop) in RUNS.items()}
+@wandb_oracle.NEEDED
+def test_random_histories_are_pruned_as_w_and_b_prunes_them():
+    assert sum(play(seed) for seed in range(25)) > 12, "many runs were stopped"
 
 
-def test_the_table():
-    assert played(RULE, LOSS) == EXPECTED
-
-
-def test_the_table_upside_down_for_a_goal_of_maximising():
-    assert played(RULE, ACCURACY, sign=-1.0) == EXPECTED
-
-
-@pytest.mark.parametrize("ask_at_each_value", [True, False])
-def test_the_pruner_of_optuna_decides_the_same(ask_at_each_value):
-    spec = read_sweep(
-        {
-            "method": "random",
-            "metric": {"name": "loss"},
-            "parameters": {"x": {"min": 0.0, "max": 1.0}},
-            "early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 2},
-        }
-    )
-    study = optuna.create_study(direction=spec.direction, sampler=make_sampler(spec, 0), pruner=make_pruner(spec))
-    stopped: dict[str, bool] = {}
-    for name, (values, _) in RUNS.items():
-        trial = study.ask(spec.space.distributions())
-        stopped[name] = False
-        count = 0
-        for value in values:
-            if not math.isfinite(value):
-                continue
-            count += 1
-            trial.report(value, step=count)
-            if (ask_at_each_value or count == len(values)) and trial.should_prune():
-                stopped[name] = True
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            # A run whose bands came by unasked is judged at all of them in one question.
-            stopped[name] = trial.should_prune() or stopped[name]
-            study.tell(trial, min(value for value in values if math.isfinite(value)))
-    if ask_at_each_value:
-        assert stopped == {name: stop is not None for name, stop in EXPECTED.items()}
-    else:
-        assert stopped["B"], "band 2 came by before the question, and still counts"
-        assert stopped["F"]
-
-
-# Strict: A is alone at band 2 with 0.9 and goes on. B comes with 0.5 while A still runs. At A's next value, which is
-# at no band, A is judged again at band 2: {.9, .5}, 1 better, 1 place: STOP. Not strict, A is not judged before band 4.
-def test_strict_judges_a_run_again_by_those_that_come_later():
-    early, later = [1.0, 0.9, 0.9], [[0.5, 0.6]]
-    assert not should_stop(Hyperband(min_iter=2, eta=2), LOSS, early[:2], [])
-    assert not should_stop(Hyperband(min_iter=2, eta=2), LOSS, early, later)
-    assert should_stop(Hyperband(min_iter=2, eta=2, strict=True), LOSS, early, later)
-    assert not should_stop(Hyperband(min_iter=2, eta=2, strict=True), LOSS, early[:2], [])
-
-
-# A run that improves late: at band 4 of the table's rule its best so far counts, not its last value.
-def test_the_best_value_up_to_the_band_counts():
-    assert not should_stop(RULE, LOSS, [0.2, 0.9, 0.9, 0.9], [[0.8, 0.7, 0.6, 0.5]])
-    assert should_stop(RULE, LOSS, [0.9, 0.8, 0.8, 0.8], [[0.8, 0.7, 0.6, 0.5]])
-
-
-def test_values_after_the_band_don_t_count_at_the_band():
-    """A rival's later success is not held against a run at an earlier band, and neither does a run's own help it."""
-    assert not should_stop(RULE, LOSS, [0.7, 0.7], [[0.8, 0.8, 0.1]])
-
-
-def test_bands_between_two_questions_are_judged_together():
-    history, others = [0.9, 0.9, 0.9], [[0.5, 0.5]]
-    assert not should_stop(RULE, LOSS, history, others), "the band of 2 was to be judged at the value before"
-    assert should_stop(RULE, LOSS, history, others, judged=0)
-
-
-def test_a_tie_keeps_a_run():
-    others = [[0.5, 0.5]] * 9
-    assert not should_stop(RULE, LOSS, [0.5, 0.5], others)
-
-
-def test_the_first_at_a_band_goes_on():
-    assert not should_stop(Hyperband(min_iter=1), LOSS, [99.0], [])
-
-
-# eta = 3: floor(n/3) places, at least one. Of 5 runs only 1 goes on; with a 6th there are 2 places.
-def test_how_many_of_how_many_go_on():
-    rule = Hyperband(min_iter=1, eta=3)
-    assert should_stop(rule, LOSS, [0.2], [[0.1], [0.3], [0.4], [0.5]])
-    assert not should_stop(rule, LOSS, [0.2], [[0.1], [0.3], [0.4], [0.5], [0.6]])
-
-
-def test_without_early_terminate_nothing_is_pruned():
-    spec = read_sweep({"method": "grid", "parameters": {"x": {"values": [1]}}})
-    assert isinstance(make_pruner(spec), optuna.pruners.NopPruner)
+@wandb_oracle.NEEDED
+@pytest.mark.torture
+@pytest.mark.skipif("RIDGEPOLE_TORTURE" not in os.environ, reason="minutes; see make torture")
+def test_ten_thousand_random_histories_are_pruned_as_w_and_b_prunes_them():
+    assert sum(play(seed) for seed in range(10_000)) > 5000

@@ -14,15 +14,13 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import sweep_helpers as helpers
 
 from ridgepole.errors import SweepError
 from ridgepole.sweeps import load_sweep, read_sweep, run_sweep
-from ridgepole.sweeps.ledger import Ledger
-from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.study.outcome import TrialOutcome
+from ridgepole.sweeps.study.trial_store import TrialStore
 from ridgepole.sweeps.sweepdir import SweepDir, find_sweep, list_sweeps
-
-sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
-import sweep_helpers as helpers
 
 RANDOM = {
     "method": "random",
@@ -59,7 +57,7 @@ class Killed(BaseException):
 
 def killing_after(monkeypatch, operations):
     """Lets so many operations of the journal through; the next one is cut in its middle."""
-    from ridgepole.sweeps.journalfile import JournalFile
+    from ridgepole.sweeps.study.storage import JournalFile
 
     original = JournalFile.append_logs
     left = [operations]
@@ -78,18 +76,18 @@ def drive_ledger(ledger, limit):
     """What the driver does, without an executor."""
     for row in ledger.in_flight():
         ledger.begin(row)
-        ledger.record(row, Outcome("finished", row.values["x"] + 1.0))
+        ledger.record(row, TrialOutcome("finished", row.values["x"] + 1.0))
     while len(ledger.rows) < limit:
         row = ledger.create()
         ledger.begin(row)
-        ledger.record(row, Outcome("finished", row.values["x"] + 1.0))
+        ledger.record(row, TrialOutcome("finished", row.values["x"] + 1.0))
 
 
 @pytest.mark.parametrize("config", [RANDOM, GRID], ids=["random", "grid"])
 def test_a_driver_killed_at_each_operation_loses_and_doubles_nothing(config, tmp_path):
     spec = read_sweep(config)
     whole = directory_of(config)
-    ledger = Ledger(whole, spec, 5)
+    ledger = TrialStore(whole, spec, 5)
     drive_ledger(ledger, 6)
     ledger.close()
     wanted = [(t.number, t.params, t.value) for t in load_sweep(str(whole.path)).trials]
@@ -100,8 +98,8 @@ def test_a_driver_killed_at_each_operation_loses_and_doubles_nothing(config, tmp
         with pytest.MonkeyPatch.context() as patch:
             killing_after(patch, point)
             with pytest.raises(Killed):
-                drive_ledger(Ledger(killed, spec, 5), 6)
-        again = Ledger(killed, spec, 5)
+                drive_ledger(TrialStore(killed, spec, 5), 6)
+        again = TrialStore(killed, spec, 5)
         drive_ledger(again, 6)
         again.close()
         got = [(t.number, t.params, t.value) for t in load_sweep(str(killed.path)).trials]
@@ -116,11 +114,11 @@ def test_a_driver_killed_at_each_operation_loses_and_doubles_nothing(config, tmp
 
 
 def test_an_outcome_is_recorded_once():
-    ledger = Ledger(directory_of(GRID), read_sweep(GRID), 0)
+    ledger = TrialStore(directory_of(GRID), read_sweep(GRID), 0)
     row = ledger.create()
-    ledger.record(row, Outcome("finished", 1.0))
+    ledger.record(row, TrialOutcome("finished", 1.0))
     with pytest.raises(AssertionError, match="has an outcome already"):
-        ledger.record(row, Outcome("finished", 2.0))
+        ledger.record(row, TrialOutcome("finished", 2.0))
     ledger.close()
 
 
@@ -250,7 +248,7 @@ LOCKED = pytest.mark.fault("a sweep's storage locked or away: waited for and sai
 
 @LOCKED
 def test_a_locked_database_is_waited_for_and_said(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("ridgepole.sweeps.storage._ONE_TRY", 0.1)
+    monkeypatch.setattr("ridgepole.sweeps.study.storage._ONE_TRY", 0.1)
     url = f"sqlite:///{tmp_path}/trials.db"
     held = []
 
@@ -268,14 +266,14 @@ def test_a_locked_database_is_waited_for_and_said(tmp_path, monkeypatch, capfd):
     assert held
     assert result.counts == {"finished": 6}
     said = capfd.readouterr().err
-    assert said.count("is locked or away (") == 1
+    assert said.count("is locked or unreachable (") == 1
     assert "waiting up to 30 s" in said
 
 
 @LOCKED
 def test_a_database_that_stays_locked_stops_the_sweep_which_can_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("ridgepole.sweeps.storage._ONE_TRY", 0.1)
-    monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 1.0)
+    monkeypatch.setattr("ridgepole.sweeps.study.storage._ONE_TRY", 0.1)
+    monkeypatch.setattr("ridgepole.sweeps.study.storage.PATIENCE", 1.0)
     url = f"sqlite:///{tmp_path}/trials.db"
     blocker = sqlite3.connect(tmp_path / "trials.db", isolation_level=None)
 
@@ -284,7 +282,7 @@ def test_a_database_that_stays_locked_stops_the_sweep_which_can_go_on(tmp_path, 
             blocker.execute("BEGIN EXCLUSIVE")
         return trial.params["x"]
 
-    with pytest.raises(SweepError, match=r"can't be used for 1 s now.*go on with ridgepole sweep resume"):
+    with pytest.raises(SweepError, match=r"can't be used for 1 s now.*continue with ridgepole sweep resume"):
         run_sweep(once, with_storage(url), progress=False)
     blocker.rollback()
     blocker.close()
@@ -294,7 +292,7 @@ def test_a_database_that_stays_locked_stops_the_sweep_which_can_go_on(tmp_path, 
 
 
 def test_a_password_is_shown_nowhere(capfd, monkeypatch):
-    monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 0.1)
+    monkeypatch.setattr("ridgepole.sweeps.study.storage.PATIENCE", 0.1)
     url = "mysql+nothing://user:pa55word@nowhere/name"
     with pytest.raises(
         SweepError, match=r"can't open the sweep's storage mysql\+nothing://user:\*\*\*@nowhere"
@@ -307,7 +305,7 @@ def test_a_password_is_shown_nowhere(capfd, monkeypatch):
 
 
 def test_a_full_disk_stops_the_sweep_and_nothing_is_lost(monkeypatch):
-    from ridgepole.sweeps.journalfile import JournalFile
+    from ridgepole.sweeps.study.storage import JournalFile
 
     original = os.write
     full = []
@@ -324,13 +322,138 @@ def test_a_full_disk_stops_the_sweep_and_nothing_is_lost(monkeypatch):
 
     assert JournalFile.append_logs
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ridgepole.sweeps.journalfile.os.write", write)
+        patch.setattr("ridgepole.sweeps.study.storage.os.write", write)
         with pytest.raises(OSError, match="No space left"):
             run_sweep(once, GRID, progress=False)
         full.clear()
     result = run_sweep(once, GRID, resume="latest", progress=False)
     assert result.counts == {"finished": 6}
     assert [trial.attempts for trial in result.trials] == [1, 1, 2, 1, 1, 1]
+
+
+# --- the values that Optuna shows
+
+OLD = Path(__file__).parent / "old_studies"
+SHOWN = {
+    "kind": {"values": ["relu", "gelu", None]},
+    "same": {"values": [1, 1.0, True, [1, 2]]},
+    "width": {"distribution": "q_uniform", "min": 32, "max": 128, "q": 32},
+    "rate": {"distribution": "q_uniform", "min": 0.1, "max": 0.5, "q": 0.1},
+    "lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-1},
+    "momentum": {"min": 0.0, "max": 1.0},
+    "layers": {"min": 1, "max": 9},
+}
+TRANSFORMED = {
+    "noise": {"distribution": "normal"},
+    "pick": {"values": ["a", "b"], "probabilities": [0.3, 0.7]},
+    "size": {"distribution": "q_log_uniform_values", "min": 1, "max": 64, "q": 4},
+}
+GRIDDED = {
+    "kind": {"values": ["relu", "gelu"]},
+    "rate": {"distribution": "q_uniform", "min": 0.1, "max": 0.4, "q": 0.1},
+    "layers": {"min": 5, "max": 6},
+}
+
+
+def plain_study(result, url=None):
+    """The study as Optuna itself opens it, as its dashboard does."""
+    if url is None:
+        backend = optuna.storages.journal.JournalFileBackend(str(result.path / "journal.log"))
+        return optuna.load_study(study_name=result.id, storage=optuna.storages.JournalStorage(backend))
+    return optuna.load_study(study_name=result.id, storage=url)
+
+
+@pytest.mark.parametrize("database", [False, True], ids=["journal", "database"])
+@pytest.mark.parametrize(
+    ("method", "parameters"), [("random", SHOWN | TRANSFORMED), ("bayes", SHOWN | TRANSFORMED), ("grid", GRIDDED)]
+)
+def test_optuna_shows_the_values_that_trials_had(method, parameters, database, tmp_path):
+    url = f"sqlite:///{tmp_path}/trials.db" if database else None
+    ours = {"seed": 1, "startup_trials": 3, "sampler": "tpe"} | ({"storage": url} if url else {})
+    config = {"method": method, "metric": {"name": "loss"}, "parameters": parameters, "ridgepole": ours}
+    seen = []
+    result = run_sweep(lambda trial: seen.append(trial.params) or 1.0, config, count=8, progress=False)
+    study = plain_study(result, url)
+    assert [trial.params for trial in result.trials] == seen
+    assert len(study.trials) == len(seen) == 8
+    for trial, values in zip(study.trials, seen, strict=True):
+        assert trial.params.keys() == parameters.keys(), "nothing but the parameters"
+        for name in parameters.keys() - TRANSFORMED.keys():
+            if name == "same":  # Optuna can't tell 1 from true
+                assert json.loads(trial.params[name]) == values[name]
+                assert type(json.loads(trial.params[name])) is type(values[name])
+            else:  # a model of Optuna's computes a step with the rounding error of floats
+                shown = pytest.approx(values[name], rel=1e-12) if method == "bayes" and name == "rate" else values[name]
+                assert trial.params[name] == shown
+                assert type(trial.params[name]) is type(values[name])
+    if method == "random":
+        drawn = study.trials[0].distributions
+        assert drawn["kind"].choices == ("relu", "gelu", None)
+        assert drawn["width"] == optuna.distributions.IntDistribution(32, 128, step=32)
+        assert drawn["rate"] == optuna.distributions.FloatDistribution(0.1, 0.5, step=0.1)
+        assert drawn["lr"].log
+
+
+def test_steps_of_many_digits_are_all_drawn():
+    """Optuna counts them in floats, and would lose the last one."""
+    q = 0.1 + 0.2
+    config = {"method": "random", "parameters": {"x": {"distribution": "q_uniform", "min": 0.0, "max": 7 * q, "q": q}}}
+    config["metric"] = {"name": "loss"}
+    result = run_sweep(lambda: 1.0, config, count=60, progress=False)
+    assert len({trial.params["x"] for trial in result.trials}) == 8
+
+
+@pytest.mark.parametrize("name", ["random", "bayes0", "grid00"])
+def test_a_sweep_that_stored_numbers_of_values_continues(name):
+    """Until values were stored as they are, Optuna had the numbers of choices, multiples and grid points."""
+    target = Path("runs/.sweeps") / f"20260101-000000-{name}"
+    shutil.copytree(OLD / target.name, target)
+    (target / "trials").mkdir()
+    directory = SweepDir(target)
+    spec = read_sweep(directory.spec())
+    before = load_sweep(str(target))
+    assert before.counts == {"finished": 3, "waiting": len(before.trials) - 3}
+    store = TrialStore(directory, spec, 5)
+    rows = store.in_flight()
+    while len(store.rows) < 8:
+        rows.append(store.create())
+    for row in rows:
+        store.begin(row)
+        store.record(row, TrialOutcome("finished", float(row.number)))
+    store.close()
+    after = load_sweep(str(target))
+    assert after.counts == {"finished": 8}
+    known = [(trial.number, trial.params) for trial in before.trials if trial.params]
+    assert [(trial.number, trial.params) for trial in after.trials][: len(known)] == known
+    if name != "bayes0":  # the rest is what a sweep that begins now draws
+        fresh = TrialStore(SweepDir.create(Path("other")), spec, 5)
+        # The ends of a q_uniform were drawn as often as its other values then
+        drawn_otherwise = ("rate", "width") if name == "random" else ()
+        fresh_values = [fresh.create().values for _ in range(8)]
+        one, other = (
+            [{key: value for key, value in params.items() if key not in drawn_otherwise} for params in each]
+            for each in ([trial.params for trial in after.trials], fresh_values)
+        )
+        assert one == other
+        fresh.close()
+    for trial in after.trials:
+        assert spec.space.encode(trial.params).keys() == trial.params.keys(), "a value that is none of the file's"
+
+
+def test_a_study_with_other_distributions_is_read_and_not_continued():
+    directory = directory_of(GRID)
+    store = TrialStore(directory, read_sweep(GRID), 5)
+    row = store.create()
+    store.record(row, TrialOutcome("finished", 1.0))
+    store.close()
+    text = directory.journal.read_text()
+    assert '\\"choices\\": [\\"a\\", null]' in text
+    directory.journal.write_text(text.replace('[\\"a\\", null]', '[\\"a\\", null, \\"b\\"]'))
+    assert load_sweep(str(directory.path)).counts == {"finished": 1}
+    with pytest.raises(
+        SweepError, match=r"another distribution of the parameter 'y'.*resume the sweep with the version"
+    ):
+        TrialStore(directory, read_sweep(GRID), 5)
 
 
 # --- finding sweeps

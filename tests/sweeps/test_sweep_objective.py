@@ -4,26 +4,43 @@ import math
 
 import pytest
 
-from ridgepole.sweeps import Metric, Tally, impute
+from ridgepole.sweeps import Metric, run_sweep
+from ridgepole.sweeps.spec.objective import imputed_value
 
 LOSS = Metric("loss", target=0.1)
 ACCURACY = Metric("accuracy", "maximize", target=0.9)
 BAD = [math.nan, math.inf, -math.inf]
 
 
-@pytest.mark.parametrize(("metric", "best"), [(LOSS, 0.2), (ACCURACY, 0.7)])
-def test_the_best_value_counts_and_not_the_last(metric, best):
-    tally = Tally(metric)
-    said = [tally.add(value) for value in (0.5, math.nan, 0.2, math.inf, 0.7, 0.3)]
-    assert said == [True, False, True, False, True, True]
-    assert (tally.best, tally.count, tally.latest) == (best, 4, 0.3)
-    assert tally.values == [0.5, 0.2, 0.7, 0.3]
+def reporting(values, goal="minimize"):
+    """Run one trial that reports some values; give its result, and its best value, count and latest value."""
+    seen = []
+
+    def once(trial):
+        for value in values:
+            trial.report(value)
+        seen.append((trial.best, trial.count, trial.latest))
+
+    config = {"method": "grid", "metric": {"name": "loss", "goal": goal}, "parameters": {"x": {"value": 1}}}
+    (result,) = run_sweep(once, config, progress=False).trials
+    return result, seen[0]
 
 
-def test_a_run_without_a_finite_value_has_no_objective():
-    tally = Tally(LOSS, BAD)
-    assert (tally.best, tally.count, tally.latest) == (None, 0, None)
+@pytest.mark.parametrize(("goal", "best"), [("minimize", 0.2), ("maximize", 0.7)])
+def test_the_best_value_counts_and_not_the_last(goal, best, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result, seen = reporting((0.5, math.nan, 0.2, math.inf, 0.7, 0.3), goal)
+    assert seen == (best, 4, 0.3)
+    assert (result.status, result.value, result.latest) == ("finished", best, 0.3)
+
+
+def test_a_run_without_a_finite_value_has_no_objective(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result, seen = reporting(BAD)
+    assert seen == (None, 0, None)
+    assert (result.status, result.value) == ("failed", None)
     assert LOSS.best(BAD) is None
+    assert LOSS.worst(BAD) is None
 
 
 @pytest.mark.parametrize(
@@ -46,23 +63,18 @@ def test_the_target(metric, value, reached):
 
 
 @pytest.mark.parametrize(
-    ("kind", "goal", "own", "others", "value"),
+    ("impute", "goal", "latest", "others", "value"),
     [
-        ("worst", "minimize", [0.1], [0.3, 0.5, math.nan], 0.5),
-        ("worst", "maximize", [0.1], [0.3, 0.5], 0.3),
-        ("best", "minimize", [0.1], [0.3, 0.5], 0.3),
-        ("best", "maximize", [], [0.3, 0.5], 0.5),
-        ("latest", "minimize", [0.1, 0.4], [0.3, 0.5], 0.4),
-        ("latest", "minimize", [], [0.3, 0.5], 0.5),
-        ("latest", "minimize", [0.1], [], 0.1),
-        ("worst", "minimize", [0.1], [], None),
-        ("best", "minimize", [], [], None),
+        ("worst", "minimize", 0.1, [0.3, 0.5, math.nan], 0.5),
+        ("worst", "maximize", 0.1, [0.3, 0.5], 0.3),
+        ("best", "minimize", 0.1, [0.3, 0.5], 0.3),
+        ("best", "maximize", None, [0.3, 0.5], 0.5),
+        ("latest", "minimize", 0.4, [0.3, 0.5], 0.4),
+        ("latest", "minimize", None, [0.3, 0.5], 0.5),
+        ("latest", "minimize", 0.1, [], 0.1),
+        ("worst", "minimize", 0.1, [], None),
+        ("best", "minimize", None, [], None),
     ],
 )
-def test_what_a_failed_run_counts_as(kind, goal, own, others, value):
-    metric = Metric("loss", goal, impute=kind)
-    assert impute(metric, Tally(metric, own), others) == value
-
-
-def test_a_run_that_never_began_counts_as_the_worst():
-    assert impute(Metric("loss", impute="latest"), None, [1.0, 2.0]) == 2.0
+def test_the_value_that_a_failed_run_counts_as(impute, goal, latest, others, value):
+    assert imputed_value(Metric("loss", goal, impute=impute), latest, others) == value

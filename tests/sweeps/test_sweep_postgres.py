@@ -12,14 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+import sweep_helpers as helpers
 
+from programs import needs
 from ridgepole.errors import SweepError
 from ridgepole.sweeps import load_sweep, sweep_pipeline
 
 pytest.importorskip("psycopg")
 BIN = next((path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
 pytestmark = [
-    pytest.mark.skipif(BIN is None, reason="needs Debian's postgresql"),
+    needs("initdb", "postgresql", found=BIN),
     pytest.mark.fault("a sweep's storage locked or away: waited for and said; stopped, it goes on"),
 ]
 
@@ -78,13 +80,20 @@ def test_a_server_that_is_away_for_a_moment(cluster, toy, grid, capfd):
     """It dies without a word in the middle; the driver waits, says so, and records what it had to."""
     grid["parameters"]["pause"] = {"value": 0.1}
     toy(grid | {"ridgepole": {"storage": cluster.url}})
-    timer = threading.Thread(target=lambda: (time.sleep(1.0), cluster.stop(), time.sleep(2.0), cluster.start()))
+
+    def go_away():
+        helpers.until((Path.cwd() / "steps").exists, what="the first trial")
+        cluster.stop()
+        time.sleep(2.0)
+        cluster.start()
+
+    timer = threading.Thread(target=go_away)
     timer.start()
     result = sweep_pipeline("sweep.json", progress=False)
     timer.join()
     assert result.counts == {"finished": 6}
     assert len({tuple(trial.params.items()) for trial in result.trials}) == 6
-    assert "is locked or away" in capfd.readouterr().err
+    assert "is locked or unreachable" in capfd.readouterr().err
 
 
 def test_a_driver_that_is_killed(cluster, toy, grid, tmp_path, ridgepole):
@@ -106,7 +115,7 @@ def test_a_driver_that_is_killed(cluster, toy, grid, tmp_path, ridgepole):
 
 
 def test_a_server_that_is_not_there(toy, grid, monkeypatch):
-    monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 1.0)
+    monkeypatch.setattr("ridgepole.sweeps.study.storage.PATIENCE", 1.0)
     toy(grid | {"ridgepole": {"storage": f"postgresql://ridge:secret@127.0.0.1:{free_port()}/postgres"}})
     with pytest.raises(SweepError, match=r"ridge:\*\*\*@127.* can't be used for 1 s now.*sweep resume") as caught:
         sweep_pipeline("sweep.json", progress=False)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import sweep_helpers as helpers
 
 from ridgepole.errors import SweepError
 from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
 
-sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
-import sweep_helpers as helpers
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,6 @@ def grid_of(values, **ours):
         "parameters": {"x": {"values": list(values)}},
         "ridgepole": {"executor": "process", "workers": 2} | ours,
     }
-
-
-def workers_of(pid):
-    """Worker processes that live; the resource tracker of multiprocessing is none."""
-    children = psutil.Process(pid).children()
-    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
 
 
 def live(workers):
@@ -65,8 +59,8 @@ def test_every_way_to_end_fails_its_own_trial_only():
     assert "was killed by SIGKILL" in errors[2]
     assert errors[3] == "ValueError: three"
     assert errors[4] == "SystemExit: four"
-    assert errors[5] == "TypeError: what run_once returns must be a number, not str"
-    assert not workers_of(os.getpid()), "no worker is left"
+    assert errors[5] == "TypeError: run_once must return a number, not str"
+    assert not helpers.workers_of(os.getpid()), "no worker is left"
 
 
 def test_a_fresh_process_for_each_trial_or_the_same():
@@ -92,7 +86,7 @@ def test_a_worker_takes_a_card_for_itself_and_its_share_of_the_cores():
 
 
 def test_pruning_reaches_a_worker_at_a_report():
-    config = grid_of([1, 2, 3], workers=1) | {"early_terminate": {"type": "hyperband", "min_iter": 5, "eta": 2}}
+    config = grid_of([1, 2, 3], workers=1) | {"early_terminate": {"type": "hyperband", "min_iter": 5}}
     result = sweep(helpers.reports, config)
     assert [trial.status for trial in result.trials] == ["finished", "pruned", "pruned"]
     assert int(Path("stopped1").read_text()) == 200
@@ -148,7 +142,7 @@ def test_ctrl_c_stops_at_a_report_and_resume_goes_on():
 def test_two_ctrl_c_end_what_does_not_listen():
     driver = helpers.drive("deaf", grid_of([1]))
     helpers.until(lambda: Path("begun0").exists())
-    workers = workers_of(driver.pid)
+    workers = helpers.workers_of(driver.pid)
     driver.send_signal(signal.SIGINT)
     time.sleep(1)  # it asks the worker, which does not listen
     driver.send_signal(signal.SIGINT)
@@ -162,7 +156,7 @@ def test_two_ctrl_c_end_what_does_not_listen():
 def test_workers_of_a_killed_driver_stop_by_themselves_and_are_adopted():
     driver = helpers.drive("endless", grid_of([1, 2]))
     helpers.until(lambda: Path("begun0").exists() and Path("begun1").exists())
-    workers = workers_of(driver.pid)
+    workers = helpers.workers_of(driver.pid)
     driver.kill()
     driver.communicate()
     assert load_sweep().status == "crashed"

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import sweep_helpers as helpers
+from sweep_places import Head
 
 from ridgepole.errors import SweepError
 from ridgepole.sweeps import load_sweep, run_sweep
-
-sys.path.insert(0, str(Path(__file__).parent))  # workers get this path too
-import sweep_helpers as helpers
-from sweep_places import Head
 
 pytest.importorskip("ray")
 
@@ -59,7 +57,7 @@ def test_a_gateway_that_is_killed_stops_the_sweep_and_leaves_nothing_behind(monk
     driver = helpers.drive("endless", sweep_of([1], {}))
     helpers.until(Path("begun0").exists, what="the trial")
     children = psutil.Process(driver.pid).children()
-    (gateway,) = [each for each in children if "raygateway" in " ".join(each.cmdline())]
+    (gateway,) = [each for each in children if "ray_gateway" in " ".join(each.cmdline())]
     gateway.kill()
     _, errors = driver.communicate(timeout=60)
     assert "SweepError: the connection to Ray at 'local' was lost" in errors
@@ -86,8 +84,8 @@ def test_what_a_cluster_of_its_own_lacks_is_said_before_the_first_trial():
 
 
 WRONG = [
-    ({"address": "127.0.0.1:1"}, "nobody listens at 127.0.0.1:1: start the cluster with 'ray start --head'"),
-    ({"address": "ray://127.0.0.1:1"}, "is of Ray Client; give the address of the head itself"),
+    ({"address": "127.0.0.1:1"}, "no Ray cluster listens at 127.0.0.1:1: start the cluster with 'ray start --head'"),
+    ({"address": "ray://127.0.0.1:1"}, "is an address of Ray Client; give that of the head itself"),
 ]
 
 

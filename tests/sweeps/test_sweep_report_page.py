@@ -1,21 +1,24 @@
-"""The page of a sweep's report in a real browser: nothing is executed or fetched, and everything on it works."""
+"""The view of a sweep in a real browser: nothing is executed or fetched, and everything on it works."""
 
 import json
 import select
 import shlex
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from report_browser import Browser, find_browser
-
+import ridgepole.view
+from browser import Browser, find_browser
+from programs import needs
 from ridgepole.sweeps import Metric, SweepResult, TrialResult
 
-pytestmark = pytest.mark.skipif(find_browser() is None, reason="no browser: apt-get install chromium-headless-shell")
+PAGE = Path(ridgepole.view.__file__).parent / "_page" / "build.json"
+pytestmark = [
+    needs("chromium-headless-shell", found=find_browser()),
+    pytest.mark.skipif(not PAGE.exists(), reason="the page is not built: make frontend"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,8 @@ def made(count: int = 20, *, goal: str = "minimize", pipeline: str | None = "dig
             TrialResult(number, status, value, params, f"run-{number}", seconds=1.5, error="no" * (number == 3))
         )
     path = Path("/nowhere/.sweeps/id")
-    return SweepResult("id", path, "demo", metric=Metric("loss", goal), trials=trials, limit=count, pipeline=pipeline)
+    metric = Metric("loss", goal)
+    return SweepResult("id", path, name="demo", metric=metric, trials=trials, limit=count, pipeline=pipeline)
 
 
 @pytest.fixture
@@ -47,6 +51,8 @@ def show(browser, tmp_path):
     def show(result: SweepResult, **how):
         (page,) = result.report(tmp_path, pictures=False)
         tabs.append(browser.open(page, **how))
+        tabs[-1].wait("document.querySelector('.sweep header')")
+        tabs[-1].wait("[...document.querySelectorAll('.drawing')].every(each => each.dataset.drawn)")
         return tabs[-1]
 
     yield show
@@ -69,6 +75,18 @@ def pixels(tab, index: int) -> int:
         context.drawImage(drawn, 0, 0);
         return context.getImageData(0, 0, copy.width, copy.height).data.filter((v, i) => i % 4 == 3 && v).length;
     }})(document.querySelectorAll('canvas')[{index}])""")
+
+
+def colours(tab, index: int) -> set[str]:
+    """The opaque colours of a canvas."""
+    found = tab.js(f"""(drawn => {{
+        const data = drawn.getContext('2d').getImageData(0, 0, drawn.width, drawn.height).data;
+        const seen = new Set();
+        for (let at = 0; at < data.length; at += 4)
+            if (data[at + 3] === 255) seen.add(`${{data[at]}} ${{data[at + 1]}} ${{data[at + 2]}}`);
+        return [...seen];
+    }})(document.querySelectorAll('canvas')[{index}])""")
+    return set(found)
 
 
 EVIL = [
@@ -96,21 +114,22 @@ def test_names_are_shown_and_not_executed(show, tally):
         ]
         trials[0] = replace(trials[0], status="failed", error=evil)
         path = Path("/nowhere/.sweeps/id")
-        result = SweepResult(evil, path, evil, evil, evil, Metric(evil), trials, 12, pipeline=evil, overrides=(evil,))
+        texts = {"name": evil, "status": evil, "reason": evil, "pipeline": evil, "overrides": (evil,)}
+        result = SweepResult(evil, path, metric=Metric(evil), trials=trials, limit=12, **texts)
         tab = show(result)
         assert tab.texts("h1") == [evil]
-        assert tab.js("document.title") == f"{evil} · sweep report"
+        assert tab.js("document.title") == f"{evil} · Ridgepole"
         assert tab.js("document.images.length") == 0
         assert tab.js("document.scripts.length") == 2
         assert tab.texts("th").count(evil) == 2, "the metric and a parameter"
         for column in (tab.texts("th").index("kind"), -1):
             assert tab.texts("tbody tr:first-child td")[column] == evil, "a value, and the error"
         assert shlex.quote(evil) in tab.texts("pre")[0]
-        x, y, _, height = tab.box(".plot")
+        x, y, _, height = tab.box(".drawing")
         tab.mouse("mouseMoved", x + 78, y + height - 44)  # the failed one: a description with everything in it
         tab.settle()
-        assert tab.texts(".hint dt").count(evil) == 1
-        assert tab.texts(".hint dd").count(evil) == 3, "a value, the run, and the error"
+        assert tab.texts(".about dt").count(evil) == 1
+        assert tab.texts(".about dd").count(evil) == 3, "a value, the run, and the error"
         assert tab.complaints() == []
     tally(len(EVIL))
 
@@ -195,32 +214,32 @@ def test_the_table_sorts_by_keys_and_says_so(show):
 
 def test_pointing_at_a_trial_tells_all_about_it(show):
     tab = show(made())
-    x, y, width, height = tab.box(".plot")
+    x, y, width, height = tab.box(".drawing")
     tab.mouse("mouseMoved", x + width - 26, y + height - 54)  # the last one is the best one
     tab.settle()
-    told = tab.texts(".hint")[0]
+    told = tab.texts(".about")[0]
     for part in ("trial 19 finished", "loss1", "x0.95", "kindb", "runrun-19"):
         assert part in told
-    assert tab.js("document.querySelector('.hint').hidden") is False
+    assert tab.js("document.querySelector('.about').hidden") is False
     assert tab.texts("tr.pointed td")[0] == "19", "its line in the table"
     marks = [pixels(tab, index) for index in (1, 3, 5)]
     assert all(marks), f"it is marked in every view: {marks}"
     tab.mouse("mouseMoved", x + width / 2, y - 30)
     tab.settle()
-    assert tab.js("document.querySelector('.hint').hidden") is True
+    assert tab.js("document.querySelector('.about').hidden") is True
     assert [pixels(tab, index) for index in (1, 3, 5)] == [0, 0, 0]
 
 
 def test_a_tap_tells_about_a_trial_until_the_next(show):
     tab = show(made(), width=390, touch=True)
-    x, y, width, height = tab.box(".plot")
+    x, y, width, height = tab.box(".drawing")
     tab.tap(x + width - 26, y + height - 54)
-    assert "trial 19" in tab.texts(".hint")[0]
-    left, right = tab.js("(b => [b.left, b.right])(document.querySelector('.hint').getBoundingClientRect())")
+    assert "trial 19" in tab.texts(".about")[0]
+    left, right = tab.js("(b => [b.left, b.right])(document.querySelector('.about').getBoundingClientRect())")
     assert 0 <= left < right <= 390
     x, y, *_ = tab.box("h1")
     tab.tap(x + 5, y + 5)
-    assert tab.js("document.querySelector('.hint').hidden") is True
+    assert tab.js("document.querySelector('.about').hidden") is True
 
 
 def test_a_line_is_found_between_its_axes(show):
@@ -231,10 +250,10 @@ def test_a_line_is_found_between_its_axes(show):
     _, top, _, height = tab.box(".handle")
     tab.mouse("mouseMoved", sum(spot) / 2, top + height - 9)
     tab.settle()
-    assert "trial 0" in tab.texts(".hint")[0]
+    assert "trial 0" in tab.texts(".about")[0]
     tab.mouse("mouseMoved", sum(spot) / 2, top + 9)
     tab.settle()
-    assert "trial 1" in tab.texts(".hint")[0]
+    assert "trial 1" in tab.texts(".about")[0]
 
 
 def test_the_command_is_copied(browser, show):
@@ -258,9 +277,8 @@ def test_a_function_has_its_parameters_instead_of_a_command(show):
 def test_both_schemes(show, dark):
     tab = show(made(), dark=dark)
     background = tab.js("getComputedStyle(document.body).backgroundColor")
-    assert background == ("rgb(22, 22, 26)" if dark else "rgb(255, 255, 255)")
-    point = tab.js("getComputedStyle(document.documentElement).getPropertyValue('--point')")
-    assert point == ("#56B4E9" if dark else "#0072B2")
+    assert background == ("rgb(15, 19, 23)" if dark else "rgb(255, 255, 255)")
+    assert colours(tab, 0) >= ({"86 180 233", "255 140 66"} if dark else {"0 114 178", "213 94 0"})
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
@@ -274,13 +292,37 @@ def test_ten_thousand_trials(show):
     tab = show(made(10_000))
     assert tab.texts(".told") == ["10,000 trials"]
     assert len(tab.column(0)) == 100
-    more = "[...document.querySelectorAll('section > button')][0]"
+    more = "[...document.querySelectorAll('.sweep p > button')].at(-1)"
     assert tab.js(f"{more}.textContent") == "Show 100 more of 9,900"
     tab.js(f"{more}.click()")
     assert len(tab.column(0)) == 200
     drag(tab, 0, 0.9, 1.0)
     passing = int(tab.texts(".told")[0].partition(" ")[0].replace(",", ""))
     assert abs(passing - 1000) < 20, "a tenth of them, by the pixel"
+
+
+def test_several_metrics_are_columns_and_the_trials_that_none_beats_are_marked(show):
+    metrics = (Metric("loss"), Metric("speed", "maximize"))
+    table = [(0.5, 10.0), (0.25, 5.0), (0.5, 9.0), (0.125, 5.0)]
+    trials = [
+        TrialResult(number, "finished", None, {"x": number}, f"run-{number}", values={"loss": loss, "speed": speed})
+        for number, (loss, speed) in enumerate(table)
+    ]
+    trials.append(TrialResult(4, "failed", None, {"x": 4}, "run-4", error="no"))
+    result = SweepResult("id", Path("/nowhere/.sweeps/id"), metrics=metrics, trials=trials, limit=5)
+    tab = show(result)
+    assert tab.texts("th")[:5] == ["trial", "status", "loss", "speed", "x"]
+    assert [tab.texts(f'tr[data-trial="{row}"] td')[2:4] for row in (0, 3, 4)] == [
+        ["0.5", "10"],
+        ["0.125", "5"],
+        ["", ""],
+    ]
+    assert tab.js("[...document.querySelectorAll('tr.best')].map(row => row.dataset.trial)") == ["0", "3"]
+    assert tab.texts(".sweep header p")[1] == (
+        "loss, to be minimized; speed, to be maximized. No other trial beats 2 trials: 0, 3"
+    )
+    (empty,) = [show(replace(result, trials=trials[4:])).texts(".sweep header p")[1]]
+    assert empty.endswith("no trial has finished with all of them yet")
 
 
 def test_a_sweep_without_trials(show):

@@ -1,25 +1,21 @@
 """What a stop, a failure or a kill at an awkward moment leaves to the next driver."""
 
 import os
-import random
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
-
-from ridgepole.errors import ConfigError, SweepError
-from ridgepole.sweeps import Hyperband, Metric, load_sweep, resume_sweep, run_sweep, should_stop, sweep_pipeline
-from ridgepole.sweeps.bands import Bands
-
-sys.path.insert(0, str(Path(__file__).parent))  # for the modules here that are no tests
-
 import sweep_helpers as helpers
+
+from isolation import send
+from ridgepole.errors import ConfigError, SweepError
+from ridgepole.sweeps import load_sweep, resume_sweep, run_sweep, sweep_pipeline
 
 ONE = {"method": "random", "run_cap": 1, "metric": {"name": "loss"}, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 
@@ -44,6 +40,7 @@ def interrupt_once(there):
     threading.Thread(target=wait, daemon=True).start()
 
 
+@pytest.mark.isolated
 def test_a_failure_while_stopping_counts_once_and_is_tried_again():
     config = with_options(executor="process", on_trial_error="retry", retries=1)
     interrupt_once(Path("begun0.1"))
@@ -65,13 +62,14 @@ def test_a_mistake_that_was_mended_is_not_held_against_the_resume(toy, grid):
     assert result.counts == {"finished": 1}
 
 
+@pytest.mark.usefixtures("fresh_python")
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
 def test_ctrl_c_while_a_worker_starts_is_obeyed(delay):
     """The terminal sends it to the whole group, and a worker that still imports has no handler of its own."""
     driver = helpers.drive("steps_on", with_options(executor="process"), start_new_session=True)
     helpers.until(lambda: psutil.Process(driver.pid).children(recursive=True))
     time.sleep(delay)
-    os.killpg(driver.pid, signal.SIGINT)
+    send(driver.pid, signal.SIGINT, group=True)
     started = time.monotonic()
     driver.communicate(timeout=60)
     assert driver.returncode in (130, 1, -signal.SIGINT)
@@ -85,8 +83,7 @@ def test_workers_that_do_not_leave_are_ended():
 
     def watch():
         while not seen or seen[-1] >= 0:
-            workers = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
-            seen.append(len(workers))
+            seen.append(len(helpers.workers_of(os.getpid())))
             time.sleep(0.2)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -96,6 +93,7 @@ def test_workers_that_do_not_leave_are_ended():
     assert max(seen) <= 2, "one that runs and one that leaves"
 
 
+@pytest.mark.isolated
 def test_a_decision_to_prune_outlives_a_stop():
     """What was decided before a Ctrl-C holds after it, though nobody is judged at that band again."""
     config = with_options() | {"run_cap": 2, "early_terminate": {"type": "hyperband", "min_iter": 1}}
@@ -110,29 +108,6 @@ def test_a_decision_to_prune_outlives_a_stop():
         run_sweep(once, config, progress=False)
     result = run_sweep(once, config, progress=False, resume="latest")
     assert [trial.status for trial in result.trials] == ["finished", "pruned"]
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_decisions_are_those_of_the_rule_whatever_the_order(strict):
-    """The quick way that a ledger takes, against the plain rule over all histories."""
-    chance, metric = random.Random(7), Metric("loss")
-    rule = Hyperband(min_iter=2, eta=2, strict=strict)
-    for _ in range(60):
-        rows = {n: SimpleNamespace(history=[], bests={}, judged={}) for n in range(5)}
-        bands, stopped = Bands(rule, metric, rows), []
-        for _ in range(80):
-            row = rows[chance.randrange(5)]
-            if row in stopped:
-                continue
-            seen = len(row.history)
-            if seen and chance.random() < 0.1:
-                seen = chance.randrange(seen)
-                bands.cut(row, seen)
-            row.history += [chance.choice([0.1, 0.2, 0.3, 0.4]) for _ in range(chance.randrange(1, 4))]
-            others = [other.history for other in rows.values() if other is not row and other.history]
-            stops = should_stop(rule, metric, row.history, others, seen)
-            assert bands.judge(row, seen) == stops
-            stopped += [row] * stops
 
 
 def test_a_grid_over_a_long_list_stays_small():
@@ -157,7 +132,7 @@ def test_a_sweep_is_named_by_the_one_that_was_interrupted(toy, grid, ridgepole):
     helpers.until(lambda: len(list(Path("runs").glob("2*/metrics.jsonl"))) == 2)
     drivers[0].send_signal(signal.SIGTERM)
     errors = drivers[0].communicate(timeout=60)[1]
-    assert f"go on with: ridgepole sweep resume {first}" in errors
+    assert f"resume with: ridgepole sweep resume {first}" in errors
     refused = ridgepole("sweep", "resume", max(path.parent.name for path in Path("runs/.sweeps").glob("*/sweep.json")))
     assert "is running already" in refused.stderr
     assert "go on with" not in refused.stderr
@@ -166,7 +141,7 @@ def test_a_sweep_is_named_by_the_one_that_was_interrupted(toy, grid, ridgepole):
 
 
 def test_a_password_in_a_query_is_shown_nowhere(monkeypatch):
-    monkeypatch.setattr("ridgepole.sweeps.storage.PATIENCE", 0.1)
+    monkeypatch.setattr("ridgepole.sweeps.study.storage.PATIENCE", 0.1)
     url = "postgresql+nothing://nowhere/name?user=u&password=pa55word&sslmode=off"
     with pytest.raises(SweepError, match=r"password=\*\*\*&sslmode") as caught:
         run_sweep(lambda: 0.0, with_options(storage=url), progress=False)
@@ -181,6 +156,25 @@ def test_one_parameter_under_two_names_is_an_error_before_the_first_trial(toy, g
     with pytest.raises(ConfigError, match=r"two parameters of the sweep set permanences\.net\.(params\.)?lr"):
         sweep_pipeline("sweep.json", progress=False)
     assert not Path("runs").exists()
+
+
+@pytest.mark.fault("moved and copied projects, links, shared directories of runs: the run that was meant")
+def test_a_copied_sweep_runs_the_pipeline_beside_it_and_leaves_the_original_alone(toy, grid, tmp_path, monkeypatch):
+    toy(grid)
+    assert sweep_pipeline("sweep.json", count=1, progress=False).counts == {"finished": 1}
+    original = sorted(str(path) for path in tmp_path.rglob("*"))
+    copied = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-copied"))
+    monkeypatch.chdir(copied)
+    for module in [name for name in sys.modules if name.startswith("toy_")]:
+        monkeypatch.delitem(sys.modules, module)
+    result = resume_sweep(count=2, progress=False)
+    assert result.counts == {"finished": 2}
+    assert result.pipeline == str(copied / "toy.toml")
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == original
+    monkeypatch.chdir(copied.rename(tmp_path.with_name(f"{tmp_path.name}-moved")))
+    for module in [name for name in sys.modules if name.startswith("toy_")]:
+        monkeypatch.delitem(sys.modules, module)
+    assert resume_sweep(count=3, progress=False).counts == {"finished": 3}
 
 
 def test_a_pipeline_that_has_changed_is_refused_and_can_be_accepted(toy, grid):

@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from ridgepole.errors import MissingExtraError
-from ridgepole.sweeps import SweepSpec, make_pruner, make_sampler, read_sweep, sampler_name
+from ridgepole.sweeps import SweepSpec, load_sweep, read_sweep, run_sweep, sampler_name
+from ridgepole.sweeps.study.trial_store import make_sampler
 
 PARAMETERS = {"a": {"min": 0.0, "max": 1.0}, "b": {"min": 1, "max": 1000}, "c": {"distribution": "normal"}}
 
@@ -98,11 +99,11 @@ def test_a_bayes_sweep_takes_the_gaussian_process_where_it_can(monkeypatch):
         make_sampler(sweep("bayes", sampler="gp"))
 
 
-@pytest.mark.parametrize("make", [make_sampler, make_pruner])
-def test_without_optuna_the_extra_is_named(make, monkeypatch):
+@pytest.mark.parametrize("call", [lambda: run_sweep(lambda: 0.0, {}), load_sweep], ids=["run", "load"])
+def test_without_optuna_the_extra_is_named(call, monkeypatch):
     hide(monkeypatch, "optuna")
-    with pytest.raises(MissingExtraError, match=r"a sweep needs optuna.*ridgepole\[sweep\]"):
-        make(sweep("random"))
+    with pytest.raises(MissingExtraError, match=r"sweep needs optuna.*ridgepole\[sweep\]"):
+        call()
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ridgepole.errors import ConfigError, Place
-from ridgepole.sweeps import Hyperband, Metric, Options, check_sweep, parse_sweep, read_sweep
+from ridgepole.sweeps import Hyperband, Metric, Options, check_sweep, read_sweep
 
 FINE: dict[str, Any] = {
     "method": "random",
@@ -21,12 +21,24 @@ FINE: dict[str, Any] = {
 
 def problems(sweep: Any) -> list[tuple[str, str, str]]:
     """Severity, message and hint of every problem of a mapping."""
-    found = check_sweep(sweep, lambda _path, _key: None)
+    found = check_sweep(sweep)
     return [(each.severity, each.message, each.hint) for each in found]
+
+
+MANY: dict[str, Any] = {
+    "method": "random",
+    "metrics": [{"name": "loss"}, {"name": "accuracy", "goal": "maximize"}],
+    "parameters": {"x": {"min": 0.0, "max": 1.0}},
+}
 
 
 def with_x(**entry: Any) -> dict[str, Any]:
     return FINE | {"parameters": {"x": entry}}
+
+
+def two(y: dict[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
+    """A sweep with a choice `y`, unless it is given, and other parameters."""
+    return FINE | {"parameters": {"y": y or {"values": ["a", "b"]}, **parameters}}
 
 
 def test_everything_at_once():
@@ -58,15 +70,26 @@ def test_everything_at_once():
             },
         }
     )
-    assert spec.metric == Metric("validation/accuracy", "maximize", 1.0, "latest")
-    assert spec.direction == "maximize"
+    assert spec.metric == Metric("validation/accuracy", "maximize", target=1.0, impute="latest")
+    assert spec.objectives == (spec.metric,)
     assert spec.early_terminate == Hyperband(max_iter=27, s=2, eta=3.0, strict=True)
     assert (spec.run_cap, spec.name, spec.description) == (30, "first", "the first sweep")
     assert (spec.project, spec.entity, spec.file) == ("digits", "us", None)
     assert spec.options == Options(
-        "process", 4, "retry", 2, 5, "gp", 3, 7, True, "postgresql://me@host/sweeps", "digits.toml",
-        {"address": "auto"}, {"partition": "gpu"},
-    )  # fmt: skip
+        executor="process",
+        workers=4,
+        on_trial_error="retry",
+        retries=2,
+        max_failures=5,
+        sampler="gp",
+        startup_trials=3,
+        seed=7,
+        reuse_workers=True,
+        storage="postgresql://me@host/sweeps",
+        pipeline="digits.toml",
+        ray={"address": "auto"},
+        slurm={"partition": "gpu"},
+    )
     assert "ridgepole" not in spec.config, "W&B is not told of what is ours"
     assert json.loads(json.dumps(spec.config)) == spec.config
     assert read_sweep(json.loads(json.dumps(spec.to_dict()))) == spec
@@ -80,21 +103,68 @@ def test_everything_at_once():
 def test_the_defaults():
     spec = read_sweep({"method": "grid", "parameters": {"x": {"values": [1]}}})
     assert (spec.metric, spec.early_terminate, spec.run_cap, spec.options) == (None, None, None, Options())
-    assert (spec.direction, spec.warnings) == ("minimize", ())
+    assert (spec.objectives, spec.warnings) == ((), ())
     spec = read_sweep(FINE | {"early_terminate": {"type": "hyperband", "min_iter": 3}})
-    assert spec.early_terminate == Hyperband(min_iter=3, eta=3.0, strict=False)
+    assert spec.early_terminate == Hyperband(min_iter=3, eta=3.0, strict=True), "as W&B's schema fills in"
 
 
 WRONG: dict[str, tuple[Any, str, str]] = {
     "no table": (["method"], "the sweep must be a table, not an array", ""),
-    "no sweep": ({"lr": 1}, "this is no sweep: it has neither 'method' nor 'parameters'", "sweep configuration"),
+    "no sweep": ({"lr": 1}, "this is not a sweep: it has neither 'method' nor 'parameters'", "sweep configuration"),
     "no method": ({"parameters": {"x": {"value": 1}}}, "the sweep has no 'method'", ""),
     "no parameters": ({"method": "grid"}, "the sweep has no 'parameters'", ""),
-    "unknown key": (FINE | {"metrics": 1}, "a sweep has no key 'metrics'", "did you mean 'metric'?"),
+    "scheduler": (FINE | {"scheduler": {"engine": "ax"}}, "scheduler is a program of yours", "random or bayes"),
+    "custom": (FINE | {"method": "custom"}, "leaves the choice of trials to a scheduler", "grid, random or bayes"),
+    "metrics no array": (MANY | {"metrics": 1}, "metrics must be an array of two or more tables", "write metric"),
+    "one of many metrics": (MANY | {"metrics": [{"name": "loss"}]}, "metrics must be an array of two or more", ""),
+    "metric and metrics": (FINE | {"metrics": MANY["metrics"]}, "has 'metric' or 'metrics', not both", ""),
+    "metrics of one name": (MANY | {"metrics": [{"name": "a"}, {"name": "a"}]}, "there are two metrics 'a'", ""),
+    "a metric without name": (MANY | {"metrics": [{"name": "a"}, {}]}, "metrics[1] has no 'name'", ""),
+    "metrics and early_terminate": (
+        MANY | {"early_terminate": {"type": "hyperband", "min_iter": 1}},
+        "early_terminate needs a single 'metric'",
+        "",
+    ),
+    "metrics at W&B": (MANY | {"ridgepole": {"executor": "wandb"}}, "W&B's service takes one 'metric'", "executor"),
+    "a pruner at W&B": (
+        FINE | {"early_terminate": {"type": "MedianPruner"}, "ridgepole": {"executor": "wandb"}},
+        "W&B's service has no MedianPruner",
+        "hyperband",
+    ),
+    "a pruner's key": (
+        FINE | {"early_terminate": {"type": "MedianPruner", "n_warmup": 3}},
+        "early_terminate, a MedianPruner, has no key 'n_warmup'",
+        "n_warmup_steps",
+    ),
+    "a pruner's value": (
+        FINE | {"early_terminate": {"type": "MedianPruner", "n_startup_trials": -1}},
+        "MedianPruner of Optuna refuses its arguments: Number of startup trials cannot be negative",
+        "",
+    ),
+    "a wrapped pruner": (
+        FINE | {"early_terminate": {"type": "PatientPruner", "patience": 1, "wrapped_pruner": {"type": "Median"}}},
+        "early_terminate.wrapped_pruner.type must be one of",
+        "MedianPruner",
+    ),
+    "command of text": (FINE | {"command": "python train.py"}, "command must be an array of words", ""),
+    "when of nothing": (with_x(min=0.0, max=1.0, when={"y": 1}), "no other parameter is called 'y'", ""),
+    "when of itself": (with_x(values=[1, 2], when={"x": 1}), "no other parameter is called 'x'", ""),
+    "when no table": (with_x(min=0.0, max=1.0, when=1), "parameters.x.when must be a table, not 1", ""),
+    "when of another value": (two(x={"value": 1, "when": {"y": "c"}}), "y never has the value the text 'c'", ""),
+    "when of a continuous one": (
+        two({"min": 0.0, "max": 1.0}, x={"value": 1, "when": {"y": 1}}),
+        "y is continuous",
+        "",
+    ),
+    "when in a circle": (
+        two({"values": ["a", "b"], "when": {"x": 1}}, x={"values": [1, 2], "when": {"y": "a"}}),
+        "circular conditions: x and y depend on each other",
+        "",
+    ),
     "unknown method": (FINE | {"method": "bayesian"}, "method must be one of", "did you mean 'bayes'?"),
     "no text": (FINE | {"name": 7}, "name must be text, not 7", ""),
     "run_cap": (FINE | {"run_cap": 0}, "run_cap must be at least 1, not 0", ""),
-    "run_cap of a float": (FINE | {"run_cap": 3.0}, "run_cap must be an integer, not 3.0", "write 3"),
+    "run_cap of a float": (FINE | {"run_cap": 3.5}, "run_cap must be an integer, not 3.5", ""),
     "run_cap of a boolean": (FINE | {"run_cap": True}, "run_cap must be an integer, not true", ""),
     "metric missing": (
         {"method": "bayes", "parameters": FINE["parameters"]},
@@ -171,15 +241,14 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "log_uniform_values takes values",
     ),
     "inverse exponent": (with_x(distribution="inv_log_uniform", min=-1000, max=1), "min is an exponent of e", ""),
-    "sigma": (with_x(distribution="normal", sigma=0), "parameters.x.sigma must be above 0, not 0", ""),
+    "sigma": (with_x(distribution="normal", sigma=-1), "parameters.x.sigma must be at least 0, not -1", ""),
     "log_normal too wide": (with_x(distribution="log_normal", sigma=100), "sigma is too large", ""),
     "log_normal too far": (with_x(distribution="log_normal", mu=900), "mu is too large", ""),
-    "beta": (with_x(distribution="beta", a=0, b=1), "parameters.x.a must be above 0, not 0", ""),
-    "beta without b": (with_x(distribution="beta", a=1), "parameters.x lacks b, which beta needs", ""),
+    "beta": (with_x(distribution="beta", a=-1, b=1), "parameters.x.a must be at least 0, not -1", ""),
     "values empty": (with_x(values=[]), "parameters.x.values is empty", ""),
     "values no array": (with_x(values=3), "parameters.x.values must be an array, not 3", "'value'"),
     "values of no JSON": (with_x(values=[1, object()]), "parameters.x.values[1] is a object, which JSON", ""),
-    "values of nan": (with_x(values=[float("nan")]), "parameters.x.values[0] is nan, which JSON can't hold", ""),
+    "values of nan": (with_x(values=[float("nan")]), "parameters.x.values[0] must be a finite number, not nan", ""),
     "sum": (
         with_x(values=[1, 2], probabilities=[0.5, 0.6]),
         "parameters.x.probabilities sums to 1.1, not to 1",
@@ -200,11 +269,6 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "no bands": (FINE | {"early_terminate": {"type": "hyperband"}}, "needs min_iter, or max_iter and s", ""),
     "max_iter alone": (FINE | {"early_terminate": {"type": "hyperband", "max_iter": 9}}, "max_iter needs s", ""),
     "s alone": (FINE | {"early_terminate": {"type": "hyperband", "s": 2}}, "s goes with max_iter only", "add max_iter"),
-    "both": (
-        FINE | {"early_terminate": {"type": "hyperband", "min_iter": 1, "max_iter": 9, "s": 2}},
-        "early_terminate has min_iter and max_iter",
-        "one of the two",
-    ),
     "no band": (
         FINE | {"early_terminate": {"type": "hyperband", "max_iter": 2, "s": 1}},
         "max_iter is 2, which leaves no band: 2/eta is below 1",
@@ -224,7 +288,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "on_trial_error": (FINE | {"ridgepole": {"on_trial_error": "skip"}}, "must be one of 'fail', 'retry'", ""),
     "max_failures": (FINE | {"ridgepole": {"max_failures": -1}}, "must be at least 0, not -1", ""),
     "seed": (FINE | {"ridgepole": {"seed": "x"}}, "ridgepole.seed must be an integer, not the text 'x'", ""),
-    "storage": (FINE | {"ridgepole": {"storage": "x.db"}}, "storage is no URL of a database", "postgresql://"),
+    "storage": (FINE | {"ridgepole": {"storage": "x.db"}}, "storage is not a URL of a database", "postgresql://"),
     "ray's key": (FINE | {"ridgepole": {"ray": {"num_gpu": 1}}}, "ridgepole.ray has no key 'num_gpu'", "num_gpus"),
 }
 
@@ -238,12 +302,40 @@ def test_what_is_wrong(sweep, message, hint):
 
 
 DOUBTFUL: dict[str, tuple[Any, str, str]] = {
-    "program": (FINE | {"program": "train.py"}, "'program' is never executed", ""),
-    "command": (FINE | {"command": ["${env}", "python"]}, "'command' is never executed", ""),
+    "program": (
+        FINE | {"program": "train.py", "ridgepole": {"pipeline": "p.toml"}},
+        "program has no effect beside a pipeline",
+        "",
+    ),
+    "command": (
+        FINE | {"command": ["${env}", "python"], "ridgepole": {"pipeline": "p.toml"}},
+        "command has no effect beside a pipeline",
+        "",
+    ),
+    "unknown key": (FINE | {"methd": 1}, "methd is not a key of a sweep, and has no effect", "did you mean 'method'?"),
+    "controller": (FINE | {"controller": {"type": "local"}}, "controller has no effect here", "W&B's own services"),
+    "null": (FINE | {"description": None}, "description is null, and counts as left out", ""),
+    "name for W&B": (FINE | {"parameters": {"a b": {"value": 1}}}, "parameters.a b is a name that W&B refuses", ""),
+    "min and max": (with_x(min=2, max=2), "parameters.x has the one value 2, and W&B refuses that", "write value"),
+    "s without max_iter": (
+        FINE | {"early_terminate": {"type": "hyperband", "min_iter": 3, "s": 2}},
+        "early_terminate.s has no effect without max_iter",
+        "no end",
+    ),
+    "min_iter and max_iter with s": (
+        FINE | {"early_terminate": {"type": "hyperband", "min_iter": 1, "max_iter": 9, "s": 2}},
+        "early_terminate.min_iter has no effect beside max_iter and s",
+        "",
+    ),
+    "a target among many": (
+        MANY | {"metrics": [{"name": "a", "target": 1}, {"name": "b"}]},
+        "metrics[0].target has no effect among several metrics",
+        "",
+    ),
     "number as text": (with_x(values=["1e-3", "adam"]), "values[0] is the text '1e-3', not a number", "quotes"),
     "text among numbers": (with_x(values=[1, "2"]), "values[1] is the text '2', not a number", "quotes"),
     "boolean among numbers": (with_x(values=[0, 1, True]), "values[2] is the boolean true among numbers", ""),
-    "null as text": (with_x(values=["null", "x"]), "values[0] is the text 'null'", "TOML has no null"),
+    "null as text": (with_x(values=["null", "x"]), "values[0] is the text 'null'", "{ null = true }"),
     "true as text": (with_x(value="True"), "parameters.x.value is the text 'True'", "quotes"),
     "repeated": (with_x(values=["a", "b", "a"]), "values[2] is the same as [0]", ""),
     "0 or 1": (with_x(min=0, max=1), "parameters.x is 0 or 1 and nothing between", "write 0.0 and 1.0"),
@@ -285,7 +377,7 @@ def test_all_mistakes_come_at_once():
         "early_terminate": {"type": "hyperband"},
         "run_cap": "many",
         "ridgepole": {"workers": "all", "executor": 3},
-        "program": "train.py",
+        "kind": "sweep",
     }
     found = problems(sweep)
     assert len([each for each in found if each[0] == "error"]) == 11, found
@@ -299,7 +391,7 @@ def test_all_mistakes_come_at_once():
     [
         (with_x(min=2.0, max=1.0), ("parameters", "x", "min"), False),
         (with_x(values=[1, "2"]), ("parameters", "x", "values", 1), False),
-        (FINE | {"metrics": 1}, ("metrics",), True),
+        (FINE | {"methd": 1}, ("methd",), True),
         (FINE | {"ridgepole": {"ray": {"num_gpu": 1}}}, ("ridgepole", "ray", "num_gpu"), True),
     ],
 )
@@ -314,12 +406,6 @@ def test_a_problem_stands_where_the_mistake_is(sweep, path, key):
     (problem,) = check_sweep(sweep, place)
     assert problem.place is not None
     assert asked[problem.place.line - 1] == (path, key)
-
-
-def test_a_recipe_s_table_makes_a_sweep():
-    spec = parse_sweep(FINE, lambda _path, _key: None)
-    assert spec == read_sweep(FINE)
-    assert spec.in_pipeline
 
 
 def test_a_mapping_is_not_changed_and_not_kept():

@@ -1,18 +1,15 @@
 """The executor `slurm`, on submitit's own processes of this machine."""
 
 import signal
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
+import sweep_helpers as helpers
 
 from ridgepole.errors import SweepError
 from ridgepole.rundir import read_run
 from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
-
-sys.path.insert(0, str(Path(__file__).parent))  # jobs get this path too
-import sweep_helpers as helpers
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +27,13 @@ def sweep_of(values, slurm, **ours):
 
 
 WRONG = [
-    ({"cluster": "local", "partitoin": "long"}, "submitit knows no parameter 'partitoin'; did you mean 'partition'"),
+    ({"cluster": "local", "partitoin": "long"}, "submitit has no parameter 'partitoin'; did you mean 'partition'"),
     ({"cluster": "local", "slurm_moon": 1}, "Unknown argument 'moon'"),
     ({"cluster": "local", "timeout_min": "long"}, "timeout_min"),
-    ({"cluster": "moon"}, "ridgepole.slurm.cluster is one of slurm, local, auto, not 'moon'"),
+    ({"cluster": "moon"}, "expected one of slurm, local, auto as ridgepole.slurm.cluster, got 'moon'"),
     ({"cluster": "local", "nodes": 2}, "a trial is one task, and nodes is 2"),
     ({"cluster": "local", "ntasks_per_node": 2}, "a trial is one task, and ntasks_per_node is 2"),
-    ({"timeout_min": 5}, "there is no SLURM here .* write ridgepole.slurm.cluster = 'local'"),
+    ({"timeout_min": 5}, "SLURM is not available here .* write ridgepole.slurm.cluster = 'local'"),
 ]
 
 
@@ -53,6 +50,18 @@ def test_auto_takes_this_machine_where_there_is_no_slurm(monkeypatch, capfd):
     result = run_sweep(helpers.square, sweep_of([1], {"cluster": "auto", "partition": "long"}), progress=False)
     assert result.trials[0].value == 4.0
     assert capfd.readouterr() == ("", ""), "submitit is silent on the driver's terminal"
+
+
+def test_what_a_job_was_sent_is_removed_with_its_end(toy, grid):
+    """The values of `-s` are in it, and a secret one is said to be stored nowhere."""
+    grid["parameters"] = {"lr": {"values": [0.1, 0.2]}}
+    toy(grid | {"ridgepole": {"executor": "slurm", "slurm": {"cluster": "local"}}})
+    result = sweep_pipeline("sweep.json", overrides=["net.kind='canary-word'"], progress=False)
+    assert result.counts == {"finished": 2}
+    tasks = result.path / "tasks"
+    assert list(tasks.iterdir()), "submitit keeps its files there"
+    assert [path.name for path in tasks.rglob("*") if path.is_file() and b"canary-word" in path.read_bytes()] == []
+    assert tasks.stat().st_mode & 0o077 == 0
 
 
 def test_a_job_has_cards_to_itself_and_its_output_stays():
@@ -74,7 +83,7 @@ def test_a_preempted_trial_goes_on_from_its_checkpoint_and_has_not_failed(toy, g
     assert len(trial.runs) == 1
     assert read_run(root / "runs" / trial.run).fields["attempt"] == 2
     assert [line.split()[1] for line in (root / "steps").read_text().splitlines()] == ["1", "2", "3", "4", "5"]
-    assert "trial 0 goes on elsewhere: its job" in capfd.readouterr().err
+    assert "trial 0 will resume elsewhere: its job" in capfd.readouterr().err
 
 
 def test_a_trial_that_runs_out_of_time_too_often_has_failed(toy, grid):

@@ -8,15 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import sweep_helpers as helpers
 
 from ridgepole.sweeps import load_sweep, run_sweep, sweep_pipeline
 
-sys.path.insert(0, str(Path(__file__).parent))  # jobs get this path too
-import sweep_helpers as helpers
-
 pytestmark = pytest.mark.skipif(
     shutil.which("sbatch") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0,
-    reason="needs a SLURM that answers",
+    reason="needs a SLURM that answers: apt-get install slurm-wlm, and configure it",
 )
 
 

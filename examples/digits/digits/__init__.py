@@ -1,4 +1,4 @@
-"""Reads handwritten digits: the images, the network, and the three steps from one to the other.
+"""Read handwritten digits: the images, the network, and the three steps from one to the other.
 
 | module | holds |
 |---|---|

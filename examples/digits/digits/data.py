@@ -14,7 +14,7 @@ from ridgepole.permanences import Device
 
 
 class Part(NamedTuple):
-    """Some of the images, with what they show."""
+    """Some of the images, with their labels."""
 
     images: Tensor
     """Shape (n, 1, 8, 8), from 0.0 (paper) to 1.0 (ink)."""
@@ -22,7 +22,7 @@ class Part(NamedTuple):
     """Shape (n,), from 0 to 9."""
 
     def pick(self, chosen: list[int]) -> "Part":
-        """Some of these images, by their numbers."""
+        """Return some of these images, by their numbers."""
         return Part(self.images[chosen], self.labels[chosen])
 
 
@@ -42,7 +42,7 @@ class Data(Permanence):
         self.parts: dict[str, Part] = {}
 
     def initialize(self) -> None:
-        """Loads the images and deals them out."""
+        """Load the images and split them."""
         digits = load_digits()
         pixels = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16  # 16 is black
         labels = torch.tensor(digits.target)
@@ -52,14 +52,14 @@ class Data(Permanence):
             self.parts[name] = Part(pixels[chosen].to(self.device.device), labels[chosen].to(self.device.device))
 
     def batches(self, epochs: int) -> ResumableLoader:
-        """The batches of a whole training, in a new order every epoch; a resumed run goes on in the middle of one."""
+        """Return the batches of a whole training, in a new order every epoch; a resumed run continues inside one."""
         part = self.parts["train"]
         return ResumableLoader(range(len(part.labels)), self.batch_size, epochs, collate_fn=part.pick)
 
     def cleanup(self) -> None:
-        """Lets go of the images."""
+        """Release the images."""
         self.parts.clear()
 
     def _deal(self, chosen: np.ndarray, labels: np.ndarray, held_out: int) -> list[np.ndarray]:
-        """Splits numbers of images in two, every digit in equal shares in both."""
+        """Split numbers of images in two, with equal shares of every digit."""
         return train_test_split(chosen, test_size=held_out, stratify=labels[chosen], random_state=self.split_seed)

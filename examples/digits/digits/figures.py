@@ -1,4 +1,4 @@
-"""How the pictures are drawn. Colours are Okabe and Ito's, which everyone can tell apart."""
+"""Draw the pictures. Colours are Okabe and Ito's, which everyone can tell apart."""
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
 def draw_learning_curves(metrics: pl.DataFrame) -> Figure:
-    """The loss of every step, and below it the validation accuracy of every epoch."""
+    """Draw the loss of every step, and below it the validation accuracy of every epoch."""
     figure = Figure(figsize=(8, 6.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.set(title="Learning curves", ylabel="training loss", yscale="log")
@@ -40,13 +40,13 @@ def _curve(metrics: pl.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth(values: np.ndarray, most: int = 10) -> np.ndarray:
-    """The mean of each value and up to `most` neighbours on either side, equally many, so that nothing lags behind."""
+    """Return the mean of each value and up to `most` neighbours on either side, equally many."""
     ends = np.minimum(np.arange(len(values)), np.arange(len(values))[::-1])
     return np.array([values[i - reach : i + reach + 1].mean() for i, reach in enumerate(ends.clip(max=most))])
 
 
 def draw_misread_digits(part: Part, likelihoods: Tensor, most: int = 24) -> Figure:
-    """The images that were read as something else, the surest mistakes first."""
+    """Draw the images that were misread, the surest mistakes first."""
     sureness, read = likelihoods.max(dim=1)
     misread = (read != part.labels).nonzero().flatten()
     worst = misread[sureness[misread].argsort(descending=True)][:most]

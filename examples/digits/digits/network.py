@@ -47,12 +47,12 @@ class Network(Permanence):
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=lr)
 
     def initialize(self) -> None:
-        """Sets torch's number of threads, and has it set back at the end of the run."""
+        """Set torch's number of threads until the end of the run."""
         self.defer(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(self.threads)
 
     def learn(self, batch: Part) -> Tensor:
-        """Learns from one batch; returns the loss before."""
+        """Learn from one batch, and return the loss before."""
         self.model.train()
         loss = nn.functional.cross_entropy(self.model(batch.images), batch.labels)
         self.optimiser.zero_grad()
@@ -62,23 +62,23 @@ class Network(Permanence):
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
-        """How likely each image shows each digit: shape (n, 10), rows that add up to 1."""
+        """Return the probability of each digit for each image: shape (n, 10), rows add up to 1."""
         self.model.eval()
         return self.model(images).softmax(dim=1)
 
     def accuracy(self, part: Part) -> float:
-        """The share of images that are read as what they show."""
+        """Return the share of images that are read correctly."""
         return (self.read(part.images).argmax(dim=1) == part.labels).float().mean().item()
 
     def state_dict(self) -> dict[str, Any]:
-        """What training has changed."""
+        """Return the state that training changes."""
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
 
     def cleanup(self) -> None:
-        """Lets go of the weights."""
+        """Release the weights."""
         del self.model, self.optimiser

@@ -1,4 +1,4 @@
-"""What the pipeline does: train, evaluate, report. What they ask for by type is handed to them."""
+"""The processes of the pipeline: train, evaluate, report. Ridgepole fills their parameters by type."""
 
 from pydantic import PositiveInt
 
@@ -12,7 +12,7 @@ from ridgepole.permanences import BaseLoggerManager
 
 
 class Train(PipelineProcess):
-    """Shows the network every training image `epochs` times, and asks what it has learnt after each."""
+    """Train the network on every image `epochs` times, and validate it after each epoch."""
 
     def __init__(self, network: Network, data: Data, logger: BaseLoggerManager, epochs: PositiveInt = 30) -> None:
         self.network = network
@@ -21,7 +21,7 @@ class Train(PipelineProcess):
         self.epochs = epochs
 
     def execute(self) -> None:
-        """Trains."""
+        """Train the network."""
         batches = self.data.batches(self.epochs)
         bar = track(batches, "train", tick=True)
         for batch in bar:
@@ -36,7 +36,7 @@ class Train(PipelineProcess):
 
 @process
 def evaluate(network: Network, data: Data, logger: BaseLoggerManager) -> None:
-    """Test accuracy, and which digits are taken for which."""
+    """Measure the test accuracy, and which digits are confused."""
     test = data.parts["test"]
     logger.log_metrics({"accuracy": network.accuracy(test)})
     read = network.read(test.images).argmax(dim=1)
@@ -48,7 +48,7 @@ def evaluate(network: Network, data: Data, logger: BaseLoggerManager) -> None:
 
 @process
 def report(controller: RunContext, network: Network, data: Data, logger: BaseLoggerManager) -> None:
-    """Pictures of how the training went, and of the digits that are still misread."""
+    """Draw the course of the training, and the digits that are still misread."""
     logger.log_figure("learning curves", draw_learning_curves(read_metrics(controller.run_dir)))
     test = data.parts["test"]
     logger.log_figure("misread digits", draw_misread_digits(test, network.read(test.images)))

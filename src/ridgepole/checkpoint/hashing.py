@@ -1,4 +1,4 @@
-"""SHA-256 in a thread beside the one that writes or reads: hashlib and the system calls both let go of the GIL."""
+"""SHA-256 in a second thread: hashlib releases the GIL, as writing and reading do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Self
 from ridgepole.threads import start_thread
 
 CHUNK = 4 << 20
-"""Bytes that are handed over at once."""
+"""Bytes that are passed to the thread at once."""
 
 _BEHIND = 64
-"""Chunks by which the hash may be late: they may be copies, as of what lies on another device."""
+"""Chunks by which the hash may be late: each may be a copy, as of a tensor on another device."""
 
 _SMALL = 1 << 16
 """Pieces below this many bytes are gathered: a queue and a system call cost more than a copy."""
@@ -27,12 +27,12 @@ _SMALL = 1 << 16
 class Digest:
     """A running hash; `update` returns at once, unless the thread is some chunks behind.
 
-    What it is given must not change before `hexdigest`. Use it as a context manager, so that the thread ends.
+    The data must not change before `hexdigest`. A context manager, so that the thread ends.
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        # Not a Queue: Ctrl-C between two lines of its code can leave its lock taken, and both threads waiting for ever
+        # Not a Queue: Ctrl-C inside its code can leave its lock taken, and both threads stuck.
         self._queue: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._small = bytearray()
@@ -46,7 +46,7 @@ class Digest:
         self._end()
 
     def update(self, data: memoryview) -> None:
-        """Hashes these bytes after all before them."""
+        """Hash these bytes after all before them."""
         if len(data) < _SMALL:
             self._small += data
             if len(self._small) < CHUNK:
@@ -59,7 +59,7 @@ class Digest:
             self._put(data)
 
     def hexdigest(self) -> str:
-        """The hash of all that was given; nothing can be added after it."""
+        """Return the hash of all bytes; none can be added after it."""
         self._end()
         self._hash.update(self._small)
         self._small = bytearray()
@@ -80,18 +80,13 @@ class Digest:
     def _end(self) -> None:
         if self._thread is not None:
             self._queue.put(None)
-            with suppress(RuntimeError):  # an interrupt fell into its start; what it finds in the queue ends it
+            with suppress(RuntimeError):  # an interrupt during its start; the queue ends it
                 self._thread.join()
             self._thread = None
 
 
 class FileSink:
-    """Writes a new file and hashes it; the descriptor stays the caller's.
-
-    Args:
-        fd: Where to write.
-        digest: Takes the same bytes.
-    """
+    """Write a new file and hash it; the caller closes the descriptor."""
 
     def __init__(self, fd: int, digest: Digest) -> None:
         self._fd, self._digest = fd, digest
@@ -100,7 +95,7 @@ class FileSink:
         self.size = 0
 
     def write(self, data: memoryview) -> None:
-        """Writes these bytes; small pieces reach the system at the next larger one, or at `close`."""
+        """Write these bytes; small pieces wait for the next larger one, or `close`."""
         self.size += len(data)
         if len(data) < _SMALL:
             self._small += data
@@ -111,7 +106,7 @@ class FileSink:
         self._write(data)
 
     def close(self) -> None:
-        """Writes what is left and forces all of it to the disk."""
+        """Write what is left and force all of it to the disk."""
         self._flush()
         os.fsync(self._fd)
 
@@ -129,10 +124,10 @@ class FileSink:
             self._start_writeback()
 
     def _start_writeback(self) -> None:
-        """Asks Linux to begin bringing what was written to the disk, so that less is left for fsync to wait for.
+        """Ask Linux to begin writing to the disk, so that less is left for fsync to wait for.
 
-        Advising that pages are not needed starts the writing of dirty ones and drops only clean ones
-        (posix_fadvise(2), and mm/fadvise.c); measured as a quarter less for write + fsync.
+        The advice that pages are not needed starts the writing of dirty ones and drops only clean
+        ones (posix_fadvise(2), and mm/fadvise.c). It saves a quarter of write + fsync.
         """
         if sys.platform == "linux":
             position = os.lseek(self._fd, 0, os.SEEK_CUR)

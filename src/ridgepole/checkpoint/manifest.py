@@ -1,13 +1,27 @@
-"""A checkpoint's manifest: what it is, and size and SHA-256 of each of its files.
+"""The files of a checkpoint: their names, and the manifest that holds their sizes and hashes.
 
-It is JSON whose last member, `sha256`, is the hash of all bytes before it (with the closing brace in its place), so
-that damage to the manifest itself is seen too. A newer format must keep that one member.
+```
+checkpoints/
+  index.json                  latest and best, for people and tools; made from the manifests
+  000012-step-1200/           number and step; `error-000013-step-1250/` where a process failed
+    manifest.json             written last: sizes and SHA-256 of the files, step, score
+    state.json                the tree of values
+    state.safetensors         its tensors; missing where it has none
+    rank-00001.json, …        the parts of further ranks, by the same two endings
+    shards.json               where tensors are spread over ranks: the box in each file
+  .saving-000014-…/           a save that is under way, or was interrupted; the next one removes it
+```
+
+A manifest is JSON whose last member, `sha256`, is the hash of all bytes before it (with the closing
+brace in its place), so that damage to the manifest itself is seen too. A newer format must keep
+this member.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,30 +29,77 @@ from typing import Any, Literal
 
 import orjson
 
-from ridgepole.checkpoint.layout import ERROR, is_file_name, parse_name, part_names
-from ridgepole.checkpoint.policy import KeepBest
+FORMAT = 2
+"""Version of the layout and of the tree's tags; a checkpoint with a larger one is refused.
 
-FORMAT = 1
-"""Version of the layout and of the tree's tags; a checkpoint with a larger one is refused."""
+A checkpoint without shards is written as version 1, so that an older Ridgepole reads it.
+"""
 
 MAX_MANIFEST = 16 << 20
-"""Bytes; nothing that is longer is read."""
+"""Bytes; no longer manifest is read."""
 
+INDEX = "index.json"
+MANIFEST = "manifest.json"
+SHARDS = "shards.json"
+ERROR = "error"
+"""The kind of checkpoint that is never resumed from by itself."""
+
+_NAME = re.compile(r"(error-)?([0-9]{6,18})-step-([0-9]{1,20})")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(json|safetensors)")
+_LEFTOVER = re.compile(r"\.(saving|removing)-[0-9]{6,18}-[0-9a-f]{8}|\.index\.json\.[0-9]+\.part")
 _SEAL = b',"sha256":"'
 _TAIL = len(_SEAL) + 64 + len(b'"}\n')
+
+
+# --- names
+
+
+def checkpoint_name(number: int, step: int, kind: str) -> str:
+    """Return a name such as `000012-step-1200` or `error-000013-step-1250`."""
+    return f"{'error-' if kind == ERROR else ''}{number:06d}-step-{step}"
+
+
+def parse_name(name: str) -> tuple[int, int, bool] | None:
+    """Return number, step and whether it is an error's; None for other names."""
+    match = _NAME.fullmatch(name)
+    return (int(match[2]), int(match[3]), bool(match[1])) if match else None
+
+
+def part_names(rank: int) -> tuple[str, str]:
+    """Return the two files of one rank: the tree, and its tensors."""
+    stem = f"rank-{rank:05d}" if rank else "state"
+    return f"{stem}.json", f"{stem}.safetensors"
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a manifest may name this file: it must be in the checkpoint's directory."""
+    return name != MANIFEST and _FILE.fullmatch(name) is not None
+
+
+def temporary_name(number: int, what: Literal["saving", "removing"]) -> str:
+    """Return a name that no reader takes for a checkpoint's."""
+    return f".{what}-{number:06d}-{secrets.token_hex(4)}"
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether an interrupted save, removal or writing of the index leaves this name."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+# --- manifests
 
 
 class DamagedError(Exception):
     """A checkpoint, or a file of it, is not what was written; never leaves this package."""
 
 
-class NewerError(Exception):
+class UnsupportedVersionError(Exception):
     """A checkpoint that only a newer Ridgepole reads; never leaves this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How good a checkpoint is.
+    """The rank of a checkpoint among others.
 
     Attributes:
         metric: Name of the metric.
@@ -53,36 +114,31 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What a manifest says of one file.
-
-    Attributes:
-        size: Bytes.
-        sha256: Hexadecimal.
-    """
+    """Bytes and hexadecimal hash of one file, as its manifest records them."""
 
     size: int
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointInfo:
-    """What is known of a checkpoint without loading it.
+    """The facts about a checkpoint that are known without loading it.
 
     Attributes:
         name: Of its directory.
         path: Its directory.
         number: Counts the checkpoints of a run; never used twice.
-        kind: Why it was taken, such as `step`, `boundary` or `signal`; `error` is never resumed from by itself.
+        kind: Why it was taken: `step`, `signal`; a run never resumes from `error` by itself.
         step: The run's step.
         time: Seconds since the epoch.
-        score: How good it is; None where that was not measured.
+        score: Its rank; None where that was not measured.
         protect: The newest with this tag is kept whatever `keep_last` says; None for no tag.
-        config_hash: What the caller said of the config it was taken under.
+        config_hash: The caller's hash of the config it was taken under.
         world_size: Number of ranks that took part.
-        meta: What the caller wanted to be readable without loading.
+        meta: Values of the caller that can be read without loading.
         files: Size and hash by file name.
-        problem: Why its manifest can't be used; empty where it can. Without it number, step and kind come from the
-            name, and the rest is empty.
+        problem: Why its manifest can't be used; empty where it can. Without it number, step and
+            kind come from the name, and the rest is empty.
         newer: Whether the problem is that a newer Ridgepole wrote it.
     """
 
@@ -108,17 +164,17 @@ class CheckpointInfo:
 
     @property
     def usable(self) -> bool:
-        """Whether a run may be resumed from it without being told to: sound as far as is known, and of no error."""
+        """Return whether a run may be resumed from it: it seems sound, and is not of an error."""
         return not self.problem and self.kind != ERROR
 
 
 def encode_manifest(info: CheckpointInfo) -> bytes:
-    """The bytes of a manifest.
+    """Return the bytes of a manifest.
 
     Raises:
-        TypeError: If `meta` holds what JSON has no form for.
+        TypeError: `meta` holds a value that JSON has no form for.
     """
-    fields: dict[str, Any] = {"format": FORMAT}
+    fields: dict[str, Any] = {"format": FORMAT if SHARDS in (info.files or {}) else 1}
     for name in ("number", "kind", "step", "time", "protect", "config_hash", "world_size"):
         fields[name] = getattr(info, name)
     fields["score"] = asdict(info.score) if info.score else None
@@ -129,15 +185,11 @@ def encode_manifest(info: CheckpointInfo) -> bytes:
 
 
 def decode_manifest(data: bytes, path: Path) -> CheckpointInfo:
-    """Reads a manifest.
-
-    Args:
-        data: All of its bytes.
-        path: The checkpoint's directory.
+    """Read the manifest of the checkpoint at `path`.
 
     Raises:
-        DamagedError: If it is none, or not what was written.
-        NewerError: If a newer Ridgepole wrote it.
+        DamagedError: It is not a manifest, or not what was written.
+        UnsupportedVersionError: A newer Ridgepole wrote it.
     """
     body, tail = data[:-_TAIL] + b"}", data[-_TAIL:]
     if len(data) <= _TAIL or tail != _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}\n':
@@ -146,7 +198,8 @@ def decode_manifest(data: bytes, path: Path) -> CheckpointInfo:
         fields = orjson.loads(data)
         version = fields["format"]
         if type(version) is int and version > FORMAT:
-            raise NewerError(f"written by a newer Ridgepole (format {version}, this one reads {FORMAT}): upgrade")
+            reason = f"written by a newer Ridgepole (format {version}, this one reads {FORMAT}): upgrade"
+            raise UnsupportedVersionError(reason)
         info = _info(fields, path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"its manifest is malformed ({type(error).__name__}: {error})") from None
@@ -171,8 +224,8 @@ def _info(fields: Any, path: Path) -> CheckpointInfo:
             raise TypeError(f"{name} is a {type(fields[name]).__name__}")
     score = fields["score"]
     return CheckpointInfo(
-        path.name,
-        path,
+        name=path.name,
+        path=path,
         **{name: fields[name] for name in types},
         score=None if score is None else _score(**score),
         protect=None if fields["protect"] is None else str(fields["protect"]),
@@ -183,12 +236,5 @@ def _info(fields: Any, path: Path) -> CheckpointInfo:
 
 def _score(metric: Any, mode: Any, value: Any) -> Score:
     if type(metric) is not str or mode not in ("min", "max") or type(value) is not float:
-        raise ValueError("a score that is none")
+        raise ValueError("a malformed score")
     return Score(metric, mode, value)
-
-
-def score_of(keep_best: KeepBest | None, value: float | None) -> Score | None:
-    """The score of a checkpoint; None without a policy, and for a value that is not finite: it is never the best."""
-    if keep_best is None or value is None or not math.isfinite(value):
-        return None
-    return Score(keep_best.metric, keep_best.mode, float(value))

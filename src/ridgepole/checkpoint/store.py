@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
-import shutil
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ridgepole.checkpoint.files import check_recorded, read_small
-from ridgepole.checkpoint.index import next_number, write_index
-from ridgepole.checkpoint.layout import (
+from ridgepole.checkpoint.loading import Loaded, SkippedCheckpoint, load_checkpoint, read_index
+from ridgepole.checkpoint.manifest import (
     ERROR,
     INDEX,
     MANIFEST,
+    CheckpointInfo,
+    DamagedError,
+    UnsupportedVersionError,
     checkpoint_name,
+    decode_manifest,
     is_leftover,
     parse_name,
     temporary_name,
 )
-from ridgepole.checkpoint.loading import Loaded, PassedOver, load_checkpoint
-from ridgepole.checkpoint.manifest import CheckpointInfo, DamagedError, NewerError, decode_manifest
 from ridgepole.checkpoint.policy import KeepBest
 from ridgepole.checkpoint.retention import best_first, newest_first, superfluous
-from ridgepole.checkpoint.saving import Saved, Saving, system_errors
+from ridgepole.checkpoint.safe_open import check_recorded, read_small, system_errors
+from ridgepole.checkpoint.saving import Saved, Saving
 from ridgepole.errors import CheckpointError, did_you_mean
-from ridgepole.files import fsync_directory
+from ridgepole.files import fsync_directory, read_json, remove_tree, write_atomically
 
 
 class CheckpointStore:
     """The checkpoints of one run, in one directory.
 
-    A checkpoint exists only once it is whole and on the disk; an interrupted save never touches those before it, and
-    damage to any byte is found when it is loaded. Reading changes nothing, so it works on a copy, on a read-only disk,
-    and beside the process that writes. Only the run's owner may save: nothing here takes a lock.
+    A checkpoint exists only once it is whole and on the disk. An interrupted save never touches
+    those before it, and damage to any byte is found when it is loaded. Reading changes nothing, so
+    it works on a copy, on a read-only disk, and beside the process that writes. Only the run's
+    owner may save: nothing here takes a lock.
 
     Args:
         path: The directory, such as `runs/<id>/checkpoints`; made by the first save.
-        keep_last: How many of the latest are kept, at least 2, so that a damaged one has another before it.
+        keep_last: How many of the latest are kept, at least 2, in case that one is damaged.
         keep_best: Which are kept for being the best; None keeps none for that.
 
     Raises:
@@ -54,6 +60,8 @@ class CheckpointStore:
         self.keep_best = keep_best
         self._saving: Saving | None = None
         self._damaged: set[str] = set()
+        self._committing = threading.Lock()
+        self._given_up = False
 
     # --- writing
 
@@ -69,13 +77,13 @@ class CheckpointStore:
         world_size: int = 1,
         meta: Mapping[str, Any] | None = None,
     ) -> Saved:
-        """Saves a state; when this returns it is on the disk.
+        """Save a state; when this returns it is on the disk.
 
         Args:
             state: Names and values; `docs/checkpoints.md` lists what a value can be.
             step: The run's step, at least 0.
-            kind: Why it is taken, a word such as `step`; `error` is kept apart and never becomes the latest.
-            score: Value of the metric of `keep_best`; None or NaN where there is none.
+            kind: Why it is taken, a word such as `step`; `error` never becomes the latest.
+            score: Value of the metric of `keep_best`; None or NaN without one.
             protect: A tag such as `boundary`; the newest with it is kept whatever `keep_last` says.
             config_hash: Identifies the config.
             world_size: Number of ranks.
@@ -86,7 +94,8 @@ class CheckpointStore:
 
         Raises:
             StateError: If the state holds what can't be stored; names the path.
-            CheckpointError: If the system refuses. The checkpoints before are untouched, and nothing is left of this.
+            CheckpointError: If the system refuses. The checkpoints before are untouched, and
+                nothing is left of this one.
         """
         with self.begin(step=step, kind=kind) as saving:
             return saving.commit(
@@ -94,11 +103,7 @@ class CheckpointStore:
             )
 
     def begin(self, *, step: int, kind: str) -> Saving:
-        """Begins a save in which several ranks write a part each; rank 0 calls this and commits.
-
-        Args:
-            step: As for `save`.
-            kind: As for `save`.
+        """Begin a save in which several ranks write a part each; rank 0 calls this and commits.
 
         Returns:
             The save; leave its `with` block without `commit` and nothing is left of it.
@@ -107,9 +112,9 @@ class CheckpointStore:
             CheckpointError: If the system refuses, or a save is under way.
         """
         if type(step) is not int or not 0 <= step < 2**63:
-            raise ValueError(f"step={step!r}: not a whole number from 0 on")
+            raise ValueError(f"step must be a whole number of at least 0, and step={step!r}")
         if not re.fullmatch("[a-z][a-z_]{0,29}", kind):
-            raise ValueError(f"kind={kind!r}: not a word of small letters")
+            raise ValueError(f"kind must be a word of small letters, and kind={kind!r}")
         if self._saving is not None and self._saving.open:
             raise CheckpointError(f"a save is under way in {self._saving.directory}: finish or leave it first")
         with system_errors(self.path, "the checkpoint was not saved"):
@@ -117,41 +122,67 @@ class CheckpointStore:
                 self.path.mkdir(parents=True, exist_ok=True)
                 fsync_directory(self.path.parent)
             self._sweep()
-            number = self._next_number()
+            used = (parsed[0] for name in self._names() if (parsed := parse_name(name)))
+            number = max([self._next_number(), *(number + 1 for number in used)])
             directory = self.path / temporary_name(number, "saving")
             directory.mkdir()
         name = checkpoint_name(number, step, kind)
-        info = CheckpointInfo(name, self.path / name, number, kind, step, time.time())
-        self._saving = Saving(directory, info, self.keep_best, self._settle)
+        info = CheckpointInfo(name=name, path=self.path / name, number=number, kind=kind, step=step, time=time.time())
+        self._saving = Saving(directory, info, self.keep_best, self._rename, self._after_commit)
         return self._saving
 
-    def remove(self, name: str) -> None:
-        """Removes a checkpoint for good.
+    def give_up(self) -> None:
+        """Never commit a save that another thread is still writing: the run ends before it."""
+        with self._committing:
+            self._given_up = True
 
-        Args:
-            name: Of its directory.
+    def _rename(self, directory: Path, path: Path) -> None:
+        with self._committing:
+            if self._given_up:
+                raise CheckpointError(f"the run ended before the checkpoint {path.name} was written")
+            directory.rename(path)
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint for good, by its name.
 
         Raises:
-            CheckpointError: If there is none of that name, or the system refuses.
+            CheckpointError: If it doesn't exist, or the system refuses.
         """
         info = self.find(name)
         with system_errors(info.path, "the checkpoint was not removed"):
             self._remove(info)
         self.rebuild_index()
 
+    def undo_after(self, info: CheckpointInfo) -> tuple[str, ...]:
+        """Put aside all checkpoints that are newer than one, under names that begin with a dot.
+
+        Returns:
+            The names that they had.
+
+        Raises:
+            CheckpointError: If the system refuses.
+        """
+        newer = [each for each in self.list() if each.number > info.number]
+        with system_errors(self.path, "a newer checkpoint was not put aside"):
+            for each in reversed(newer):
+                each.path.rename(self.path / f".undone-{each.name}")
+        if newer:
+            self.rebuild_index()
+        return tuple(each.name for each in newer)
+
     def rebuild_index(self) -> None:
-        """Writes the index anew from the manifests, as each save does. Nothing depends on it but people and tools.
+        """Write the index from the manifests, as each save does; only people and tools read it.
 
         Raises:
             CheckpointError: If the system refuses.
         """
         with system_errors(self.path / INDEX, "the index was not written"):
-            write_index(self.path, self.list(), self._keep_best_count())
+            self._write_index(self.list())
 
     # --- reading
 
     def list(self) -> tuple[CheckpointInfo, ...]:
-        """All checkpoints by their number, those of errors and those whose manifest is damaged among them.
+        """Return all checkpoints by their number, those of errors and damaged ones included.
 
         Raises:
             CheckpointError: If the directory is there and can't be read.
@@ -160,21 +191,21 @@ class CheckpointStore:
         return tuple(sorted(found, key=lambda info: info.number))
 
     def latest(self) -> CheckpointInfo | None:
-        """The newest that a run may be resumed from, as far as its manifest says; None where there is none."""
+        """Return the newest that a run may be resumed from, by its manifest; None without one."""
         return next(iter(newest_first(self.list())), None)
 
     def best(self) -> CheckpointInfo | None:
-        """The best by its score, the earlier of equals; None where none has a score."""
+        """Return the best by its score, the earlier of equals; None where none has a score."""
         return next(iter(best_first(self.list())), None)
 
     def find(self, which: str) -> CheckpointInfo:
-        """One checkpoint.
+        """Return one checkpoint.
 
         Args:
             which: `latest`, `best`, a name, or a number.
 
         Raises:
-            CheckpointError: If there is none; says what there is.
+            CheckpointError: If it doesn't exist; the text lists those that do.
         """
         if which in ("latest", "best"):
             found = self.latest() if which == "latest" else self.best()
@@ -187,21 +218,22 @@ class CheckpointStore:
         return found
 
     def load(self, which: str = "latest", *, ranks: Iterable[int] = ()) -> Loaded:
-        """Reads a checkpoint and verifies every byte of it.
+        """Read a checkpoint and verify every byte of it.
 
         Args:
             which: `latest`, `best`, a name, or a number.
-            ranks: Which ranks' parts to return, too; all parts are verified, so that all ranks choose alike.
+            ranks: Whose parts to return, too; all are verified, so that all ranks choose alike.
 
         Returns:
-            The state, and which better fitting checkpoints were passed over because they are damaged: tell the user.
+            The state, and the better fitting checkpoints that were skipped because they are
+            damaged: tell the user.
 
         Raises:
-            CheckpointError: If there is none, if none of those that fit is sound, if the one that was named is damaged,
-                or if it is of a newer format, which is never passed over.
+            CheckpointError: If it doesn't exist, no fitting one is sound, the named one is damaged,
+                or one has a newer format, which is never skipped.
             MissingExtraError: If its tensors or arrays need a package that is not installed.
         """
-        passed: list[PassedOver] = []
+        skipped: list[SkippedCheckpoint] = []
         ranks = tuple(ranks)
         for info in self._candidates(which):
             try:
@@ -213,38 +245,63 @@ class CheckpointStore:
                     state, parts = load_checkpoint(info, ranks)
             except DamagedError as error:
                 self._damaged.add(info.name)
-                passed.append(PassedOver(info.name, str(error)))
+                skipped.append(SkippedCheckpoint(info.name, str(error)))
             else:
-                return Loaded(info, state, parts, tuple(passed))
-        if len(passed) == 1:
-            raise CheckpointError(f"{passed[0]} ({self.path / passed[0].name})")
-        if passed:
-            raise CheckpointError("\n".join([f"no usable checkpoint in {self.path}:", *map(str, passed)]))
+                return Loaded(info=info, state=state, parts=parts, passed_over=tuple(skipped))
+        if len(skipped) == 1:
+            raise CheckpointError(f"{skipped[0]} ({self.path / skipped[0].name})")
+        if skipped:
+            raise CheckpointError("\n".join([f"no usable checkpoint in {self.path}:", *map(str, skipped)]))
         raise CheckpointError(self._nothing(which))
 
-    def verify(self, which: str) -> tuple[str, ...]:
-        """Reads all files of a checkpoint through and compares them with what was written.
+    def load_verified(self, name: str, *, ranks: Iterable[int]) -> Loaded:
+        """Read the state and some ranks' parts of a checkpoint that the ranks have just verified.
 
-        Args:
-            which: As for `find`.
-
-        Returns:
-            Every problem found; nothing where it is sound.
+        Tensors that are spread over ranks come back as `Sharded`, and are read when they are laid
+        out.
 
         Raises:
-            CheckpointError: If there is no such checkpoint, or the system can't read it at the moment.
+            CheckpointError: If it can't be read, or was damaged meanwhile.
+            MissingExtraError: If its tensors or arrays need a package that is not installed.
+        """
+        info = self.find(name)
+        try:
+            with system_errors(info.path, "the checkpoint can't be read"):
+                state, parts = load_checkpoint(info, ranks, verified=True)
+        except DamagedError as error:
+            raise CheckpointError(str(SkippedCheckpoint(name, str(error)))) from error
+        return Loaded(info=info, state=state, parts=parts)
+
+    def verify(self, which: str, *, share: tuple[int, int] = (0, 1)) -> tuple[str, ...]:
+        """Compare all files of a checkpoint, named as for `find`, with what was written.
+
+        Args:
+            which: `latest`, `best`, a name, or a number.
+            share: A number and a count of ranks that verify it together: only every so many files
+                are read here.
+
+        Returns:
+            Every problem found; empty where it is sound.
+
+        Raises:
+            CheckpointError: If it doesn't exist, or the system can't read it at the moment.
         """
         info = self.find(which)
         if info.problem:
             return (info.problem,)
         problems = []
-        for name, record in (info.files or {}).items():
+        largest_first = sorted((info.files or {}).items(), key=lambda item: (-item[1].size, item[0]))
+        for name, record in largest_first[share[0] :: share[1]]:
             try:
                 with system_errors(info.path / name, "the file can't be read"):
                     check_recorded(info.path, name, record)
             except DamagedError as error:
                 problems.append(str(error))
-        return tuple(problems)
+        try:
+            read_index(info)
+        except DamagedError as error:
+            problems.append(str(error))
+        return tuple(dict.fromkeys(problems))
 
     # --- inside
 
@@ -262,7 +319,7 @@ class CheckpointStore:
             raise CheckpointError(error.errno, f"can't be read: {error.strerror}", str(self.path)) from error
 
     def _info(self, name: str) -> CheckpointInfo:
-        """What a manifest says, or what is wrong with it."""
+        """Read a manifest; note its problem where it can't be used."""
         path = self.path / name
         newer = False
         try:
@@ -272,13 +329,14 @@ class CheckpointStore:
                 return decode_manifest(read_small(path, MANIFEST), path)
         except DamagedError as error:
             problem = str(error)
-        except NewerError as error:
+        except UnsupportedVersionError as error:
             problem, newer = str(error), True
         number, step, failed = parse_name(name) or (0, 0, False)
-        return CheckpointInfo(name, path, number, ERROR if failed else "unknown", step, problem=problem, newer=newer)
+        kind = ERROR if failed else "unknown"
+        return CheckpointInfo(name=name, path=path, number=number, kind=kind, step=step, problem=problem, newer=newer)
 
     def _candidates(self, which: str) -> tuple[CheckpointInfo, ...]:
-        """What to try in turn: those with a damaged manifest, too, because passing them over must be said."""
+        """Return what to try in turn, damaged manifests included: to skip them must be reported."""
         if which not in ("latest", "best"):
             return (self.find(which),)
         infos = self.list()
@@ -297,29 +355,43 @@ class CheckpointStore:
         return f"no checkpoint {which!r} in {self.path}; {hint}"
 
     def _next_number(self) -> int:
-        numbers = [parsed[0] for name in self._names() if (parsed := parse_name(name))]
-        return max([next_number(self.path), *(number + 1 for number in numbers)])
+        """Return the next number by the index, or 1; checkpoints may have been removed by hand."""
+        following = read_json(self.path / INDEX).get("next")
+        return following if type(following) is int and 0 < following < 10**15 else 1
+
+    def _write_index(self, infos: Sequence[CheckpointInfo]) -> None:
+        """Replace the index atomically; it names at least one best where any has a score."""
+        infos = sorted(infos, key=lambda info: info.number)
+        latest, best = newest_first(infos), best_first(infos)
+        value = {
+            "format": 1,
+            "next": max([self._next_number(), *(info.number + 1 for info in infos)]),
+            "latest": _brief(latest[0]) if latest else None,
+            "best": [_brief(info) for info in best[: max(self._keep_best_count(), 1)]],
+            "checkpoints": [_brief(info) for info in infos],
+        }
+        write_atomically(self.path / INDEX, json.dumps(value, indent=2).encode() + b"\n")
 
     def _sweep(self) -> None:
-        """Removes what interrupted saves and removals left; what can't be removed is left to the next time."""
+        """Remove what interrupted saves and removals left; the next save retries what fails."""
         for entry in tuple(self.path.iterdir()):
             if is_leftover(entry.name):
                 if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        remove_tree(entry)
                 else:
                     entry.unlink(missing_ok=True)
 
-    def _settle(self, new: CheckpointInfo) -> Saved:
-        """What comes after a commit: the index and pruning. It can't undo the commit, so it only reports."""
+    def _after_commit(self, new: CheckpointInfo) -> Saved:
+        """Write the index and prune; report failures, which can't undo the commit."""
         problems: list[str] = []
         pruned: list[str] = []
         try:
             infos = self.list()
             if new.name not in {info.name for info in infos if not info.problem}:
                 return Saved(new, (), (f"checkpoint {new.name} can't be read back; nothing was removed for it",))
-            count = self._keep_best_count()
-            old = superfluous(infos, keep_last=self.keep_last, keep_best=count, damaged=self._damaged)
-            write_index(self.path, [info for info in infos if info not in old], count)
+            old = superfluous(infos, keep_last=self.keep_last, keep_best=self._keep_best_count(), damaged=self._damaged)
+            self._write_index([info for info in infos if info not in old])
         except OSError as error:
             problems.append(f"the index was not written: {error}")
             old = []
@@ -335,10 +407,15 @@ class CheckpointStore:
         return self.keep_best.k if self.keep_best else 0
 
     def _remove(self, info: CheckpointInfo) -> None:
-        """Takes the name away first: whatever happens then, no half of a checkpoint is ever seen under it."""
+        """Rename the checkpoint first, so that no half of one is ever seen under its name."""
         away = self.path / temporary_name(info.number, "removing")
         info.path.rename(away)
         if away.is_symlink():
             away.unlink()
         else:
-            shutil.rmtree(away)
+            remove_tree(away)
+
+
+def _brief(info: CheckpointInfo) -> dict[str, Any]:
+    score = asdict(info.score) if info.score else None
+    return {"name": info.name, "kind": info.kind, "step": info.step, "time": info.time, "score": score}

@@ -11,14 +11,18 @@ from ridgepole.cli.faults import show_problems
 from ridgepole.cli.output import counted, say, say_json
 from ridgepole.errors import ConfigError, Problem
 from ridgepole.pipeline.api import Pipeline
-from ridgepole.pipeline.restorable import resume_notes
+from ridgepole.pipeline.spec.lint import resume_notes
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Prints every problem of a pipeline's file, and what a resume could not restore; 2 where there is an error."""
-    with contextlib.redirect_stdout(sys.stderr):  # what a user's module prints at import is no part of the result
-        problems, notes, summary = _pipeline(arguments)
-        problems += [each for each in _sweep(arguments) if each not in problems]
+    """Print the problems of a file and what a resume could not restore; return 2 for errors."""
+    # A user's module may print at import, which is not part of the result
+    with contextlib.redirect_stdout(sys.stderr):
+        if _is_sweep_file(Path(arguments.file)):
+            problems, notes, summary = _sweep_file(arguments)
+        else:
+            problems, notes, summary = _pipeline(arguments)
+            problems += [each for each in _sweep(arguments) if each not in problems]
     wrong = any(problem.severity == "error" for problem in problems)
     if arguments.json:
         say_json([problem.as_dict() for problem in (*problems, *notes)])
@@ -32,7 +36,7 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 def _pipeline(arguments: argparse.Namespace) -> tuple[list[Problem], list[Problem], str]:
-    """The problems of the pipeline, what a resume could not restore, and what there is to say where all is well."""
+    """Return the pipeline's problems, what a resume could not restore, and a line for success."""
     try:
         plan = Pipeline.from_toml(arguments.file, arguments.overrides).plan()
     except ConfigError as error:
@@ -42,16 +46,48 @@ def _pipeline(arguments: argparse.Namespace) -> tuple[list[Problem], list[Proble
     return list(plan.warnings), resume_notes(plan), f"{arguments.file}: ok, {counts}"
 
 
+def _is_sweep_file(path: Path) -> bool:
+    """Return whether a file is a sweep's own, not a pipeline's."""
+    if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        return True
+    from ridgepole.config import read
+    from ridgepole.sweeps.spec.reading import PIPELINE_TABLES
+
+    try:
+        keys = read(path).values.keys()
+    except ConfigError:
+        return False
+    return not PIPELINE_TABLES & keys and bool({"method", "parameters"} & keys)
+
+
+def _sweep_file(arguments: argparse.Namespace) -> tuple[list[Problem], list[Problem], str]:
+    """Return the problems of a sweep's file and its parameters, none, and a line for success."""
+    from ridgepole.sweeps.api import pipeline_of
+    from ridgepole.sweeps.run.validate import check_pipeline
+    from ridgepole.sweeps.spec.spec import read_sweep
+
+    try:
+        spec = read_sweep(arguments.file)
+        problems = list(spec.warnings)
+        summary = f"{arguments.file}: ok, {counted(len(spec.space.names), 'parameter')}"
+        if spec.options.pipeline is None:
+            return problems, [], f"{summary}; it names no pipeline to compare them with"
+        problems += check_pipeline(spec, pipeline_of(spec), arguments.overrides)
+    except ConfigError as error:
+        return list(error.problems), [], ""
+    return problems, [], f"{summary} of {spec.options.pipeline}"
+
+
 def _sweep(arguments: argparse.Namespace) -> list[Problem]:
-    """The problems of the file's `[sweep]` table, and of its parameters with the pipeline."""
+    """Return the problems of the `[sweep]` table, and of its parameters in the pipeline."""
     from ridgepole.config import read
 
     file = Path(arguments.file)
     try:
         if "sweep" not in read(file).values:
             return []
-        from ridgepole.sweeps.precheck import check_pipeline
-        from ridgepole.sweeps.spec import read_sweep
+        from ridgepole.sweeps.run.validate import check_pipeline
+        from ridgepole.sweeps.spec.spec import read_sweep
 
         spec = read_sweep(file)
         return [*spec.warnings, *check_pipeline(spec, file, arguments.overrides)]

@@ -1,4 +1,4 @@
-"""`ridgepole checkpoints ls|show|verify`."""
+"""`ridgepole checkpoints ls|show|verify|export`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 from ridgepole import rundir
 from ridgepole.checkpoint import CheckpointInfo, CheckpointStore
-from ridgepole.checkpoint.contents import contents
-from ridgepole.cli.output import ago, columns, near, number, say, say_json, size, when
+from ridgepole.checkpoint.loading import inspect
+from ridgepole.checkpoint.manifest import parse_name
+from ridgepole.cli.output import ago, columns, complain, near, number, say, say_json, size, when
+from ridgepole.cli.roots import run_and_checkpoint, runs_root
 from ridgepole.errors import CheckpointError
 from ridgepole.rundir import RunInfo
 
@@ -18,8 +20,12 @@ _COLOURS = {"damaged": "red", "newer": "red", "ok": "green"}
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Lists, shows or verifies the checkpoints of a run; nothing of the run's code is needed."""
-    run = rundir.find_run(arguments.run, Path(arguments.run_dir or "runs"))
+    """List, show, verify or export the checkpoints of a run, without the run's code."""
+    if arguments.action == "export":
+        return _export(arguments)
+    if arguments.action != "ls" and arguments.name in (None, "latest") and _is_checkpoint(arguments.run):
+        arguments.run, arguments.name = "latest", arguments.run
+    run = rundir.find_run(arguments.run, runs_root(arguments, arguments.run))
     store = CheckpointStore(run.path / rundir.CHECKPOINTS)
     if arguments.action == "ls":
         _list(run, store, as_json=arguments.json)
@@ -28,6 +34,11 @@ def call(arguments: argparse.Namespace) -> int:
     else:
         return _verify(store, arguments.name, as_json=arguments.json)
     return 0
+
+
+def _is_checkpoint(word: str) -> bool:
+    """Return whether a word names a checkpoint rather than a run."""
+    return word == "best" or parse_name(word) is not None
 
 
 def _list(run: RunInfo, store: CheckpointStore, *, as_json: bool) -> None:
@@ -43,7 +54,7 @@ def _list(run: RunInfo, store: CheckpointStore, *, as_json: bool) -> None:
 
 
 def _marks(infos: Sequence[CheckpointInfo]) -> dict[str, list[str]]:
-    """What there is to say of each: `latest`, `best`, `resumable`, and what is wrong with it."""
+    """Return the words for each checkpoint: `latest`, `best`, `resumable`, `damaged`, `newer`."""
     from ridgepole.checkpoint.retention import best_first, newest_first
 
     latest, best = newest_first(infos)[:1], best_first(infos)[:1]
@@ -89,7 +100,7 @@ def _cells(info: CheckpointInfo, marks: Sequence[str]) -> tuple[str, ...]:
 
 
 def _show(run: RunInfo, store: CheckpointStore, info: CheckpointInfo, *, as_json: bool) -> None:
-    held = contents(info, "permanences")
+    held = inspect(info, "permanences")
     marks = _marks(store.list()).get(info.name, [])
     if as_json:
         parts = {name: {"tensors": part.tensors, "bytes": part.bytes} for name, part in held.items()}
@@ -114,7 +125,7 @@ def _show(run: RunInfo, store: CheckpointStore, info: CheckpointInfo, *, as_json
 
 
 def _verify(store: CheckpointStore, name: str | None, *, as_json: bool) -> int:
-    """Reads checkpoints through. A run that goes on may remove some meanwhile; those are no damage."""
+    """Read checkpoints through. Skip those that a running run removes meanwhile."""
     names = [store.find(name).name] if name is not None else [info.name for info in store.list()]
     if not names:
         raise CheckpointError(f"no checkpoint in {store.path}")
@@ -133,3 +144,40 @@ def _verify(store: CheckpointStore, name: str | None, *, as_json: bool) -> int:
         rows = [(each, text) for each, problems in found.items() for text in (problems or ("ok",))]
         columns(rows, ("CHECKPOINT", ""), _COLOURS)
     return 1 if any(found.values()) else 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    """Write the weights of a checkpoint as other tools read them."""
+    from ridgepole.checkpoint.weights import CONFIG, find_weights, write_weights
+
+    name, which = run_and_checkpoint(arguments.run)
+    run = rundir.find_run(name or "latest", runs_root(arguments, name or None))
+    loaded = CheckpointStore(run.path / rundir.CHECKPOINTS).load(which)
+    for skipped in loaded.passed_over:
+        complain(str(skipped))
+    weights = find_weights(loaded, arguments.permanence, arguments.key)
+    output = Path(arguments.output or f"{run.id}-{loaded.info.name}")
+    files = write_weights(weights, arguments.to, output)
+    if weights.left_out:
+        complain(f"left out, because they are not tensors beside the others: {', '.join(weights.left_out)}")
+    if arguments.to == "hf" and weights.config is None:
+        complain(f"without {CONFIG}: the state of {weights.permanence!r} has no 'config'")
+    if arguments.json:
+        say_json(
+            {
+                "run": run.id,
+                "checkpoint": loaded.info.name,
+                "permanence": weights.permanence,
+                "key": weights.key,
+                "tensors": list(weights.tensors),
+                "left_out": weights.left_out,
+                "files": [str(file) for file in files],
+            }
+        )
+        return 0
+    place = ".".join(filter(None, (weights.permanence, weights.key)))
+    count = len(weights.tensors)
+    say(f"exported {count} tensor{'s' * (count != 1)} of {place} from {loaded.info.name} of {run.id}")
+    for file in files:
+        say(f"  {near(file)}")
+    return 0

@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from ridgepole.cli.output import paint, say, say_json
-from ridgepole.permanences.device import Survey, survey
-from ridgepole.permanences.device.report import leases, table
+from ridgepole.devices import DeviceReport, survey
+from ridgepole.devices.report import leases, table
 
 Line = tuple[str, str]
 """A line and its colour, empty for none."""
 
+_NAME, _SHORT_NAME = 16, 8
+"""The characters of a device's name that stay on a narrow terminal, and on a very narrow one."""
+
 
 def call(arguments: argparse.Namespace) -> int:
-    """Shows every device and what `Device()` would choose: once, or again and again until Ctrl-C."""
+    """Show every device and the choice of `Device()`: once, or repeatedly until Ctrl-C."""
     once = _as_json if arguments.json else _as_table
     if arguments.watch is None:
         once(again=False)
@@ -28,13 +31,13 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 def _watch(every: float, show: Callable[..., None]) -> None:
-    while sys.stdout is not None:  # None: closed by the caller, so nobody looks
+    while sys.stdout is not None:  # None: closed by the caller, so there is no reader
         show(again=True)
         time.sleep(every)
 
 
 def _as_json(*, again: bool) -> None:
-    # One look a line where there are many, so that a reader can take them apart.
+    # One line for each survey, so that a reader can separate them.
     say_json(survey().as_dict(), indent=None if again else 2, flush=again)
 
 
@@ -45,7 +48,7 @@ def _as_table(*, again: bool) -> None:
     say("\n".join(paint(text, colour, sys.stdout) for text, colour in lines), flush=again)
 
 
-def _lines(found: Survey) -> list[Line]:
+def _lines(found: DeviceReport) -> list[Line]:
     head, *rest = _fitting(found).splitlines()
     rows, sources = rest[: len(found.rows)], rest[len(found.rows) :]
     lines = [(head, "bold")]
@@ -58,17 +61,26 @@ def _lines(found: Survey) -> list[Line]:
     return lines + [(f"note: {note}", "yellow") for note in found.notes]
 
 
-def _fitting(found: Survey) -> str:
-    """The table; on a terminal with no more processes named than leave room for the verdict at the end of the line."""
+def _fitting(found: DeviceReport) -> str:
+    """Draw the table; on a terminal so that the verdict at the end of each line still fits.
+
+    Cut long names of devices first, to `_NAME` characters at least. Then name fewer processes.
+    """
     drawn = table(found.rows)
     if sys.stdout is None or not sys.stdout.isatty():
         return drawn
     width = shutil.get_terminal_size().columns
-    for most in (2, 1, 0):
-        if max(map(len, drawn.splitlines()[: len(found.rows) + 1])) <= width:
+    longest = max(len(row["name"]) for row in found.rows)
+    for most, least in ((4, _NAME), (2, _NAME), (1, _NAME), (0, _NAME), (0, _SHORT_NAME)):
+        excess = _width(table(found.rows, processes=most), found) - width
+        drawn = table(found.rows, processes=most, name=max(least, longest - max(excess, 0)))
+        if _width(drawn, found) <= width:
             break
-        drawn = table(found.rows, processes=most)
     return drawn
+
+
+def _width(drawn: str, found: DeviceReport) -> int:
+    return max(map(len, drawn.splitlines()[: len(found.rows) + 1]))
 
 
 def _can_redraw() -> bool:
@@ -76,13 +88,13 @@ def _can_redraw() -> bool:
 
 
 class _Screen:
-    """Draws each look over the one before it. Leaves no mode of the terminal changed, however the process ends."""
+    """Draw each survey over the one before it, without changing a mode of the terminal."""
 
     def __init__(self) -> None:
         self._shown: Sequence[str] = ()
 
     def show(self, *, again: bool) -> None:  # noqa: ARG002 - called as the others are
-        """Takes a look and draws it, cut to the size that the terminal has now."""
+        """Survey the devices and draw them, cut to the size of the terminal."""
         from rich.cells import cell_len, set_cell_size
 
         lines = _lines(survey())

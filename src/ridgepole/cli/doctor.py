@@ -12,13 +12,13 @@ from typing import Any
 
 from ridgepole import __version__
 from ridgepole.cli.output import columns, say, say_json
-from ridgepole.pipeline.provenance import devices
+from ridgepole.pipeline.run.provenance import devices
 
-_EXTRAS = ("torch", "plots", "tensorboard", "wandb", "sweep", "ray", "slurm")
+_EXTRAS = ("torch", "plots", "tensorboard", "wandb", "sweep", "ray", "slurm", "view")
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Says what is here, what is missing and how to get it."""
+    """Show what is installed, what is missing, and how to install it."""
     report = {
         "ridgepole": __version__,
         "python": platform.python_version(),
@@ -37,7 +37,7 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 def _extra(name: str) -> dict[str, Any]:
-    """One extra: the packages that it brings and their versions."""
+    """Return an extra: its packages and their versions."""
     found = {package: _version(package) for package in _packages(name)}
     missing = [package for package, version in found.items() if version is None]
     return {
@@ -49,7 +49,7 @@ def _extra(name: str) -> dict[str, Any]:
 
 
 def _packages(extra: str) -> list[str]:
-    """What an extra requires, from the metadata of the installed Ridgepole, so that the list stands in one place."""
+    """Return the packages that an extra requires, from the metadata of the installed Ridgepole."""
     marker = f'extra == "{extra}"'
     requirements = (line.partition(";") for line in metadata.requires("ridgepole") or ())
     lines = [name for name, _, condition in requirements if marker in condition.replace("'", '"')]

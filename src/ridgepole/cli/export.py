@@ -7,26 +7,32 @@ from pathlib import Path
 
 from ridgepole import rundir
 from ridgepole.cli.output import complain, near, say
-from ridgepole.export import Exported, export_run
+from ridgepole.cli.roots import runs_root
+from ridgepole.export import Exported, export_run, find_exporter
 
 _FILES = {"csv": "metrics.csv", "parquet": "metrics.parquet"}
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Exports a run and says where it is."""
-    source = _find(arguments.run, Path(arguments.run_dir or "runs"))
+    """Export a run, and print the place of the result."""
+    try:
+        find_exporter(arguments.to)
+    except ValueError as error:
+        complain(f"error: {error}")
+        return 2
+    source = _find(arguments.run, arguments)
     if (source / rundir.RUN).exists() and rundir.read_run(source).status == "running":
         complain(f"{source.name} is still running: what it logs from now on is not exported")
-    _show(source, export_run(source, arguments.to, arguments.out))
+    _show(source, export_run(source, arguments.to, arguments.output))
     return 0
 
 
-def _find(spec: str, root: Path) -> Path:
-    """The run, or the log directory of a plain script."""
+def _find(spec: str, arguments: argparse.Namespace) -> Path:
+    """Return the directory of a run, or the log directory of a plain script."""
     path = Path(spec)
     if not (path / rundir.RUN).exists() and any(path.glob(rundir.METRICS_GLOB)):
         return path
-    return rundir.find_run(spec, root).path
+    return rundir.find_run(spec, runs_root(arguments, spec)).path
 
 
 def _show(source: Path, done: Exported) -> None:

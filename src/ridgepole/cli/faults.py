@@ -1,4 +1,4 @@
-"""How an error leaves the command line: what is printed, and with which exit code."""
+"""Turn errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ridgepole.errors import (
 
 
 def guarded(call: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Calls a verb and turns what it raises into a message and an exit code.
+    """Call a verb, and turn its error into a message and an exit code.
 
     Args:
         call: The verb's body.
@@ -42,12 +42,12 @@ def guarded(call: Callable[[argparse.Namespace], int], arguments: argparse.Names
 
 
 def explain(error: BaseException, *, debug: bool = False, in_a_run: bool = False, secrets: Iterable[str] = ()) -> None:
-    """Prints an error on stderr as its kind deserves.
+    """Print an error on stderr.
 
     Args:
-        error: What was raised.
+        error: The error.
         debug: Whether to show every frame, Ridgepole's own too.
-        in_a_run: Whether a run had started.
+        in_a_run: Whether a run had started. Then its own frames are shown.
         secrets: Texts that must not be shown.
     """
     if debug:
@@ -72,7 +72,7 @@ def explain(error: BaseException, *, debug: bool = False, in_a_run: bool = False
 
 
 def show_problems(problems: tuple[Problem, ...] | list[Problem]) -> None:
-    """Prints problems as a compiler would, and how many there are."""
+    """Print problems as a compiler would, and their number."""
     for problem in problems:
         colour = "red" if problem.severity == "error" else "yellow"
         head, _, rest = problem.render().partition(f"{problem.severity}: ")
@@ -82,7 +82,7 @@ def show_problems(problems: tuple[Problem, ...] | list[Problem]) -> None:
 
 
 def exit_code(error: BaseException, *, in_a_run: bool = False) -> int:
-    """The exit code of an error; that of the first cause in a group."""
+    """Return the exit code of an error; for a group, that of its first error."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, StopRequested | RankError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import keyword
+import re
 import shutil
 import sys
 import tempfile
@@ -13,12 +14,15 @@ from pathlib import Path
 
 from ridgepole.cli.output import complain, say
 
-_PLACEHOLDER = "my_experiment"
+_PLACEHOLDER = re.compile(
+    r"my_experiment|\bdigits(?=\.toml|/|\.(?:data|figures|network|steps)\b|\")|(?<=test_)digits(?=\.py)|^digits$"
+)
+_COMMENT = re.compile(r"^(\S.*?\S) {2,}(# .*)$")
 _TAKEN = ("tests", "runs")  # folders that stand beside the package
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Makes a project that runs and passes its own test."""
+    """Make a project that runs and passes its own test."""
     target = Path(arguments.name)
     place = target.resolve()
     package = place.name.replace("-", "_").replace(" ", "_")
@@ -41,14 +45,14 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 def _fault(target: Path, name: str, package: str) -> str:
-    """Why no project can be made there under that name; empty where it can."""
+    """Return the reason why the project can't be made there; empty if it can."""
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             return f"{target} exists already; name a directory that does not"
     except OSError as error:
         return f"can't look into {target}: {error.strerror or error}"
     if not package.isidentifier() or keyword.iskeyword(package):
-        return f"{name!r} is no name for a Python package; use letters, digits and '_'"
+        return f"{name!r} is not a valid name of a Python package; use letters, digits and '_'"
     if package in _TAKEN:
         return f"a project has a folder {package!r} of its own; take another name"
     if package in sys.stdlib_module_names or _is_installed(package):
@@ -61,12 +65,15 @@ def _is_installed(package: str) -> bool:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return False
-    # A folder without code is found too, as a namespace; and what lies in the working directory hides nothing.
-    return spec is not None and spec.origin is not None and Path.cwd() not in Path(spec.origin).parents
+    if spec is None:
+        return False
+    # What lies directly in the working directory is not installed, but an environment there is.
+    places = [Path(each) for each in spec.submodule_search_locations or [spec.origin or ""]]
+    return any(each.parent != Path.cwd() for each in places)
 
 
 def _make(place: Path, package: str, template: str) -> None:
-    """Makes the project beside its place and moves it there whole, so that nothing half-done is ever left."""
+    """Make the project beside its place, then move it there, so that no partial project is left."""
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
@@ -87,11 +94,22 @@ def _make(place: Path, package: str, template: str) -> None:
 
 
 def _rename(project: Path, name: str) -> None:
-    """Puts the project's name in the place of the template's."""
-    for path in sorted(project.rglob("*"), reverse=True):  # the deepest first: a parent's rename moves its children
+    """Replace the template's name by the project's."""
+    # The deepest first: a parent's rename moves its children
+    for path in sorted(project.rglob("*"), reverse=True):
         if path.is_file() and path.suffix in (".toml", ".py", ".md"):
             text = path.read_text(encoding="utf-8")
-            if _PLACEHOLDER in text:
-                path.write_text(text.replace(_PLACEHOLDER, name), encoding="utf-8")
-        if _PLACEHOLDER in path.name:
-            path.rename(path.with_name(path.name.replace(_PLACEHOLDER, name)))
+            text = _PLACEHOLDER.sub(name, text)
+            path.write_text(_aligned(text) if path.suffix == ".toml" else text, encoding="utf-8")
+        renamed = _PLACEHOLDER.sub(name, path.name)
+        if renamed != path.name:
+            path.rename(path.with_name(renamed))
+
+
+def _aligned(text: str) -> str:
+    """Align the comments at the ends of lines, which another name has moved."""
+    lines = text.split("\n")
+    found = [_COMMENT.match(line) for line in lines]
+    width = max((len(each[1]) for each in found if each), default=0)
+    aligned = [f"{each[1]:<{width}}  {each[2]}" if each else line for each, line in zip(found, lines, strict=True)]
+    return "\n".join(aligned)

@@ -1,4 +1,4 @@
-"""How the command line prints: colour only on a terminal, columns that line up, results to stdout."""
+"""Print for the command line: results to stdout, aligned columns, colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ STATUS_COLOURS = {
 
 
 def paint(text: str, colour: str, stream: TextIO) -> str:
-    """The text in a colour, where the stream is a terminal and NO_COLOR is not set."""
+    """Colour a text if the stream is a terminal and NO_COLOR is not set."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or colour not in _CODES:
         return text
     return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
-class ReaderGone(Exception):  # noqa: N818 - no error: whoever read our output, such as `head`, has had enough
-    """Nobody reads stdout any more."""
+class ReaderGone(Exception):  # noqa: N818 - not an error: the reader, such as `head`, has closed the pipe
+    """The reader of stdout is gone."""
 
 
 def say(text: str = "", *, flush: bool = False) -> None:
-    """Prints a line of the result.
+    """Print a line of the result.
 
     Args:
         text: The line.
-        flush: Whether it must be seen now, although the command goes on.
+        flush: Whether to show it at once, while the command continues.
 
     Raises:
-        ReaderGone: If nobody reads it.
+        ReaderGone: If the reader of stdout is gone.
     """
     if sys.stdout is None:  # closed by the caller: `>&-`
         return
@@ -57,14 +57,14 @@ def say(text: str = "", *, flush: bool = False) -> None:
 
 
 def complain(text: str) -> None:
-    """Prints a line for the user's eyes, on stderr; where stderr is gone there is nobody to tell."""
+    """Print a message on stderr; do nothing if stderr is closed."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(_encodable(text, sys.stderr) + "\n")
         sys.stderr.flush()
 
 
 def flush() -> None:
-    """Writes out what was printed; from here on a reader that is gone goes unnoticed at exit too."""
+    """Flush stdout and stderr; ignore a reader that is gone, also at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -75,17 +75,17 @@ def flush() -> None:
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """The text with what the stream's encoding lacks replaced: a message must never die of its own characters."""
+    """Replace the characters that the stream's encoding lacks, so that printing never fails."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def say_json(value: Any, *, indent: int | None = 2, flush: bool = False) -> None:
-    """Prints a result as strict JSON, in characters that the stream's encoding has.
+    """Print a result as strict JSON, in characters that the stream's encoding has.
 
     Args:
         value: The result.
-        indent: Spaces a level, or None for a single line.
+        indent: Spaces for each level, or None for a single line.
         flush: As for `say`.
     """
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
@@ -93,7 +93,7 @@ def say_json(value: Any, *, indent: int | None = 2, flush: bool = False) -> None
 
 
 def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[str, str] | None = None) -> None:
-    """Prints rows in columns that line up.
+    """Print rows in aligned columns.
 
     Args:
         rows: The cells of each row.
@@ -110,21 +110,45 @@ def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[s
         say("  ".join(cells).rstrip())
 
 
-def near(path: Path) -> str:
-    """A path as seen from the working directory, where that is shorter."""
-    relative = os.path.relpath(path)
+def working_directory() -> Path | None:
+    """Return the working directory; None if it was removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def near(path: Path, here: Path | None = None) -> str:
+    """Return a path relative to the working directory, if that is shorter.
+
+    Args:
+        path: The path; absolute if `here` is given.
+        here: The directory in which the command was given, if code may have changed it since.
+    """
+    start = here or working_directory()
+    if start is None or not start.is_dir():  # it was removed: nothing can be reached from there
+        return str(path)
+    relative = os.path.relpath(path, start)
     return relative if len(relative) < len(str(path)) else str(path)
 
 
 def number(value: Any) -> str:
-    """A metric's value, short."""
+    """Format a metric's value."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
 
 
+def cell(value: Any, width: int = 60) -> str:
+    """Format any value as one cell of a table, without control characters, and not too wide."""
+    text = number(value) if not isinstance(value, list | dict) else json.dumps(value, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def seconds(value: Any) -> str:
-    """A duration, short."""
+    """Format a duration."""
     if not isinstance(value, int | float):
         return "-"
     if value < 60:
@@ -135,7 +159,7 @@ def seconds(value: Any) -> str:
 
 
 def when(stamp: Any) -> str:
-    """A time stamp in UTC, to the second, or a dash."""
+    """Format a time stamp in UTC, to the second; a dash if there is none."""
     if not isinstance(stamp, int | float):
         return "-"
     try:
@@ -145,7 +169,7 @@ def when(stamp: Any) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes, short, in powers of 1000."""
+    """Format a number of bytes, in powers of 1000."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -155,7 +179,7 @@ def size(count: int) -> str:
 
 
 def ago(stamp: float, now: float | None = None) -> str:
-    """How long ago a time stamp is, in its largest unit."""
+    """Format the time since a time stamp, in its largest unit."""
     passed = max(0.0, (time.time() if now is None else now) - stamp)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if passed >= length:
@@ -164,6 +188,6 @@ def ago(stamp: float, now: float | None = None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as `1 process` and `2 processes`."""
+    """Format a count, such as `1 process` or `2 processes`."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"

@@ -1,4 +1,4 @@
-"""`ridgepole runs rm|gc`: what is removed, how it is asked for, and that nothing half is left of it."""
+"""`ridgepole runs rm|gc`: choose runs, ask, and remove them without leaving partial ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIZES = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def remove(arguments: argparse.Namespace, root: Path) -> int:
-    """`runs rm`: removes the runs that are named."""
+    """`runs rm`: remove the named runs."""
     runs = list({run.path: run for run in (_named(spec, root) for spec in arguments.runs)}.values())
     for run in runs:
         if run.status == "running":
@@ -36,7 +36,7 @@ def remove(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def collect(arguments: argparse.Namespace, root: Path) -> int:
-    """`runs gc`: removes runs by a rule, what interrupted removals left, and cached processes beyond a limit."""
+    """`runs gc`: remove runs by rules, leftovers, and cached processes beyond a limit."""
     leftovers = [path for path in _entries(root) if _LEFTOVER.fullmatch(path.name)]
     runs = _superfluous(root, arguments)
     cached = _beyond_limit(root / rundir.CACHE, arguments.cache_size, leftovers)
@@ -58,10 +58,10 @@ def collect(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def duration(text: str) -> float:
-    """Seconds, from a text such as `30d`, `12h` or `45m`.
+    """Return seconds from a text such as `30d`, `12h` or `45m`.
 
     Raises:
-        argparse.ArgumentTypeError: If it is none.
+        argparse.ArgumentTypeError: If the text is not valid.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
     if not match:
@@ -70,10 +70,10 @@ def duration(text: str) -> float:
 
 
 def byte_count(text: str) -> int:
-    """Bytes, from a text such as `500M` or `20G`.
+    """Return bytes from a text such as `500M` or `20G`.
 
     Raises:
-        argparse.ArgumentTypeError: If it is none.
+        argparse.ArgumentTypeError: If the text is not valid.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text)
     if not match:
@@ -82,13 +82,13 @@ def byte_count(text: str) -> int:
 
 
 def whole(text: str) -> int:
-    """A number from 0 on.
+    """Return a whole number from 0.
 
     Raises:
-        argparse.ArgumentTypeError: If it is none.
+        argparse.ArgumentTypeError: If the text is not valid.
     """
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
     return int(text)
 
 
@@ -104,7 +104,7 @@ def _named(spec: str, root: Path) -> RunInfo:
 
 
 def _superfluous(root: Path, arguments: argparse.Namespace) -> list[RunInfo]:
-    """The runs that a rule gives up, newest first; none without a rule, and never one that is running."""
+    """Return the runs to remove, newest first; never a running one, and none without a rule."""
     if arguments.keep is None and arguments.older_than is None and not arguments.failed:
         return []
     runs = [run for run in rundir.list_runs(root.absolute()) if not run.path.is_symlink()]
@@ -118,7 +118,7 @@ def _superfluous(root: Path, arguments: argparse.Namespace) -> list[RunInfo]:
 
 
 def _last_touched(run: RunInfo) -> float:
-    """When a run ended, as far as it is known."""
+    """Return the time at which a run ended, as far as it is known."""
     stamp = run.fields.get("ended") or run.fields.get("started")
     if isinstance(stamp, int | float):
         return stamp
@@ -128,11 +128,12 @@ def _last_touched(run: RunInfo) -> float:
 
 
 def _beyond_limit(cache: Path, limit: int, leftovers: list[Path]) -> list[Path]:
-    """Cached processes, those not used for longest first, until the rest is within the limit; and their leftovers."""
+    """Return the least recently used cached processes beyond the limit; extend `leftovers`."""
     entries = []
     for path in _entries(cache):
         if path.name.startswith("."):
-            if not rundir.is_owned(cache.parent / path.name.split("~")[-1]):  # the run that was writing it is gone
+            # The run that was writing it is gone
+            if not rundir.is_owned(cache.parent / path.name.split("~")[-1]):
                 leftovers.append(path)
         else:
             with contextlib.suppress(OSError):
@@ -157,7 +158,7 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def _carry_out(runs: Sequence[RunInfo], *, yes: bool) -> int:
-    """Asks where it must, and removes runs; 1 where one could not be removed, or the answer was no."""
+    """Ask if needed, and remove runs; return 1 if one could not be removed or the answer was no."""
     if not yes:
         _show(runs, "about to remove")
         if not (sys.stdin is not None and sys.stdin.isatty()):
@@ -197,7 +198,7 @@ def _tell(leftovers: Sequence[Path], cached: Sequence[Path], what: str) -> None:
 
 
 def _remove(run: RunInfo) -> int:
-    """Removes a run that nobody runs, holding its lock all the while. Returns the bytes that it had.
+    """Remove a run while holding its lock, and return its bytes.
 
     Raises:
         RunDirError: If it is running.
@@ -210,7 +211,7 @@ def _remove(run: RunInfo) -> int:
 
 
 def _put_aside(path: Path) -> Path:
-    """Takes the name away first, and on the disk: whatever happens then, no half of it is seen under its name."""
+    """Rename a directory durably first, so that no partial run is seen under its name."""
     away = path.with_name(f".removing-{path.name}-{secrets.token_hex(4)}")
     path.rename(away)
     fsync_directory(path.parent)
@@ -218,20 +219,20 @@ def _put_aside(path: Path) -> Path:
 
 
 def _delete(path: Path) -> None:
-    """Deletes a tree; links in it are removed and never followed."""
+    """Delete a tree; remove links in it without following them."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     try:
         shutil.rmtree(path)
-    except FileNotFoundError:  # someone else sweeps the same
+    except FileNotFoundError:  # another process removes the same
         shutil.rmtree(path, ignore_errors=True)
     except OSError as error:
         complain(f"{near(path)} is left over ({error.strerror}); `ridgepole runs gc` tries again")
 
 
 def _bytes(path: Path) -> int:
-    """Bytes of all files below a path; links count as themselves."""
+    """Return the bytes of all files below a path; links count as themselves."""
     total = 0
     stack = [path]
     while stack:

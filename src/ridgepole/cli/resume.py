@@ -3,52 +3,43 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ridgepole.cli.attempt import report_attempt
 from ridgepole.cli.faults import show_problems
-from ridgepole.cli.output import complain
-from ridgepole.cli.run import conduct
+from ridgepole.cli.output import complain, working_directory
+from ridgepole.cli.roots import runs_root
+from ridgepole.cli.script import resume_script
 from ridgepole.launch import is_launched
-from ridgepole.pipeline.comparison import has_begun, unfinished
-from ridgepole.pipeline.reopen import pipeline_of
-from ridgepole.pipeline.runner import resume
-from ridgepole.rundir import RunInfo, find_run, list_runs, read_run
-
-if TYPE_CHECKING:
-    from ridgepole.pipeline.ranks.team import Team
+from ridgepole.pipeline.run.attempt import resume
+from ridgepole.pipeline.run.comparison import unfinished
+from ridgepole.pipeline.stored_run import load_pipeline
+from ridgepole.project import plain_path
+from ridgepole.rundir import find_run, read_run
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Lets a run go on from its newest checkpoint."""
-    return go_on(find_run(arguments.run, Path(arguments.run_dir or "runs")), arguments)
-
-
-def go_on(run: RunInfo, arguments: argparse.Namespace, team: Team | None = None) -> int:
-    """Resumes a run and says how it went; together with the ranks that have met already, if any."""
-    if not is_launched():  # of several ranks, rank 0 says for all what is wrong, once they have met
+    """Resume a run from its newest checkpoint; start a script again, which may do the same."""
+    here = working_directory()  # importing the user's package may change it
+    found = find_run(arguments.run, runs_root(arguments, arguments.run))
+    run = read_run(plain_path(found.path))
+    if isinstance(run.fields.get("script"), dict):
+        return resume_script(run, arguments)
+    if not is_launched():  # with several ranks, rank 0 reports problems for all, once they have met
         unfinished(run.path)
-    plan = pipeline_of(run, arguments.overrides if arguments.verb == "resume" else ()).plan()
+    plan = load_pipeline(run, arguments.overrides, complain).plan()
     if plan.warnings:
         show_problems(list(plan.warnings))
-    return conduct(
+    return report_attempt(
         plan,
         lambda announce: resume(
-            plan, run.path, allow=arguments.allow_change, announce=announce, warn=complain, team=team
+            plan,
+            run.path,
+            allow=arguments.allow_change,
+            which=arguments.start,
+            announce=announce,
+            warn=complain,
+            console=True,
         ),
+        here,
         debug=arguments.debug,
     )
-
-
-def newest_unfinished(root: Path, file: Path, team: Team | None = None) -> RunInfo | None:
-    """The newest run of a pipeline's file that can go on, by rank 0's choice; trials of a sweep are left to it."""
-    if team is not None:
-        found = None if team.rank else newest_unfinished(root, file)
-        name = team.share("the run to resume", found and found.id)
-        return name and read_run(root / name)
-    for run in list_runs(root):
-        mine = run.fields.get("file") == str(file.absolute())
-        stopped = run.status in ("failed", "interrupted", "crashed") and has_begun(run)
-        if mine and stopped and not run.fields.get("sweep"):
-            return run
-    return None

@@ -4,94 +4,102 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-import time
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ridgepole.cli.faults import exit_code, explain, show_problems
-from ridgepole.cli.output import complain, near, number, paint, say, seconds
-from ridgepole.errors import RankError
-from ridgepole.launch import global_rank
+from ridgepole.cli.attempt import report_attempt
+from ridgepole.cli.faults import show_problems
+from ridgepole.cli.labels import labels_of
+from ridgepole.cli.output import complain, near, say, working_directory
+from ridgepole.cli.script import is_script, run_script
+from ridgepole.errors import RunDirError
 from ridgepole.pipeline.api import Pipeline
-from ridgepole.pipeline.plan import Plan
-from ridgepole.pipeline.runner import Joined, RunResult
-from ridgepole.pipeline.runner import run as start
-from ridgepole.rundir import read_run
+from ridgepole.pipeline.run.attempt import JoinedRanks, resume
+from ridgepole.pipeline.run.attempt import run as start
+from ridgepole.pipeline.run.comparison import change
+from ridgepole.pipeline.run.unfinished import Choice, choose_unfinished, makes_no_progress
+from ridgepole.pipeline.spec.plan import Plan
+from ridgepole.project import plain_path
 
 if TYPE_CHECKING:
-    from ridgepole.pipeline.ranks.team import Team
+    from ridgepole.pipeline.distributed.coordinator import Coordinator
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Runs a pipeline and ends with one line that says how it went and where it lies."""
+    """Run a pipeline or a script, and end with one line: its outcome and its directory."""
+    if is_script(arguments):
+        return run_script(arguments)
+    if arguments.arguments:
+        raise RunDirError(f"{arguments.file} is a pipeline, which takes -s KEY=VALUE and no arguments behind --")
+    if arguments.allow_change:
+        raise RunDirError(
+            "run --resume takes a run of the same configuration only; "
+            f"to change one, write ridgepole resume RUN --allow-change {arguments.allow_change[0]}"
+        )
+    labels = labels_of(arguments)
+    here = working_directory()  # importing the user's package may change it
+    given = plain_path(arguments.runs_dir) if arguments.runs_dir else None
     pipeline = Pipeline.from_toml(arguments.file, arguments.overrides)
-    root = pipeline.root(arguments.run_dir)
-    if not arguments.resume:
-        return _begin(pipeline, root, arguments)
-    from ridgepole.cli.resume import go_on, newest_unfinished
-
-    with Joined(root) as team:  # first: what is unfinished changes as soon as one of several ranks goes on
-        run = newest_unfinished(root, Path(arguments.file), team)
-        return _begin(pipeline, root, arguments, team) if run is None else go_on(run, arguments, team)
-
-
-def _begin(pipeline: Pipeline, root: Path, arguments: argparse.Namespace, team: Team | None = None) -> int:
-    plan = pipeline.plan()
+    root, plan = pipeline.root(given), replace(pipeline.plan(), labels=labels)
     if plan.warnings:
         show_problems(list(plan.warnings))
     if arguments.dry_run:
         _show(plan)
         return 0
-    return conduct(plan, lambda announce: start(plan, root, announce, team), debug=arguments.debug)
+    if not arguments.resume:
+        return report_attempt(
+            plan, lambda announce: start(plan, root, announce, console=True), here, debug=arguments.debug
+        )
+    # First: the newest unfinished run changes as soon as one rank resumes it
+    with JoinedRanks(root) as ranks:
+        run = _run_to_resume(root, plan, here, ranks)
+        return report_attempt(
+            plan,
+            lambda announce: (
+                start(plan, root, announce, ranks, console=True)
+                if run is None
+                else resume(plan, run, announce=announce, warn=complain, coordinator=ranks, console=True)
+            ),
+            here,
+            debug=arguments.debug,
+        )
 
 
-def conduct(plan: Plan, begin: Callable[[Callable[[Path], None]], RunResult], *, debug: bool) -> int:
-    """Runs an attempt and ends with one line that says how it went, where it lies and how it goes on.
-
-    Args:
-        plan: What runs.
-        begin: Runs it; tells the run directory to the function that it is given.
-        debug: Whether to show full tracebacks.
-
-    Returns:
-        The exit code.
-    """
-    started = time.monotonic()
-    made: list[Path] = []
-    try:
-        result = begin(made.append)
-    except BaseException as error:
-        if not made:
-            raise
-        if global_rank():
-            # Rank 0 says what happened on other ranks; rank 1 does where it was rank 0.
-            if not isinstance(error, RankError) or (error.rank == 0 and global_rank() == 1):
-                explain(error, debug=debug, in_a_run=True, secrets=plan.secrets)
-            return exit_code(error, in_a_run=True)
-        explain(error, debug=debug, in_a_run=True, secrets=plan.secrets)
-        run = read_run(made[0]) if made[0].is_dir() else None
-        word = run.status.replace("_", " ") if run is not None else "failed"
-        complain(f"{paint(word, 'red', sys.stderr)} after {seconds(time.monotonic() - started)} · {near(made[0])}")
-        if run is not None and run.status in ("failed", "interrupted") and plan.file is not None:
-            complain(f"go on with: ridgepole resume {shlex.quote(near(made[0]))}")
-        return exit_code(error, in_a_run=True)
-    if global_rank():
-        return 0  # rank 0 says it for all
-    best = plan.policy.keep_best
-    figures = _headline(result.metrics, best.metric if best else None)
-    say(" · ".join([f"finished in {seconds(result.seconds)}", *figures, near(result.path)]))
-    return 0
+def _run_to_resume(root: Path, plan: Plan, here: Path | None, ranks: Coordinator | None) -> Path | None:
+    """Choose the run to resume, and say why none is; rank 0 chooses for all ranks."""
+    if ranks is not None and ranks.rank:
+        name: str | None = ranks.share("the run to resume")
+        return root / name if name else None
+    choice = choose_unfinished(root, plan)
+    for line in _reasons(choice, here) if choice.run is None else ():
+        complain(line)
+    stuck = makes_no_progress(choice.run) if choice.run is not None else ""
+    if choice.run is not None and stuck:
+        run = near(choice.run.path, here)
+        raise RunDirError(
+            f"{run} makes no progress: {stuck}. Give the job more time, or take checkpoints more often; "
+            f"ridgepole resume {shlex.quote(run)} starts it in any case"
+        )
+    if ranks is not None:
+        ranks.share("the run to resume", choice.run.id if choice.run else None)
+    return choice.run.path if choice.run else None
 
 
-def _headline(metrics: Mapping[str, Mapping[str, Any]], chosen: str | None) -> list[str]:
-    """The metric that the policy ranks by, else two: the last that can be good or bad before the last of the others."""
-    numeric = [name for name, entry in metrics.items() if isinstance(entry.get("last"), int | float)]
-    telling = [name for name in numeric if metrics[name].get("best") is not None]
-    others = [name for name in numeric if name not in telling]
-    names = [name for name in numeric if name == chosen] or [*telling[-2:], *others[-2:]][:2]
-    return [f"{name} {number(metrics[name]['last'])}" for name in names]
+def _reasons(choice: Choice, here: Path | None) -> list[str]:
+    """Say which runs are not resumed, and why."""
+    lines = []
+    if choice.running is not None:
+        lines.append(f"{near(choice.running.path, here)} is not resumed: it is running ({choice.owner})")
+    if choice.different is not None:
+        run, pairs = near(choice.different.path, here), list(choice.changes.items())
+        shown = ", ".join(f"{key}: {change(*pair)}" for key, pair in pairs[:3])
+        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        lines.append(f"{run} is not resumed: its configuration differs ({shown}{more})")
+        lines.append(f"to resume it as it was: ridgepole resume {shlex.quote(run)}")
+    elif choice.finished is not None and not lines:
+        lines.append(f"nothing is unfinished: {near(choice.finished.path, here)} has {choice.finished.status}")
+    return [*lines, "a new run starts"] if lines else []
 
 
 def _show(plan: Plan) -> None:

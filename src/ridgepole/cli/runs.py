@@ -1,133 +1,85 @@
-"""`ridgepole runs ls|show|diff|rm|gc`."""
+"""`ridgepole runs`: the action that was called, and `runs show`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-from datetime import UTC, datetime
+import importlib
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
-from ridgepole.cli.output import STATUS_COLOURS, columns, counted, near, number, say, say_json, seconds, when
+from ridgepole.cli.listing import row_json
+from ridgepole.cli.output import cell, columns, counted, near, number, say, say_json, seconds, when
+from ridgepole.cli.roots import runs_root
 from ridgepole.errors import CheckpointError
-from ridgepole.pipeline.comparison import flat
 from ridgepole.rundir import RunInfo
+from ridgepole.runs.row import read_row, summary_of
+from ridgepole.watch import steptime
 
+_ELSEWHERE = {
+    "ls": "ridgepole.cli.listing:list_runs",
+    "diff": "ridgepole.cli.comparing:diff",
+    "compare": "ridgepole.cli.comparing:compare",
+    "alerts": "ridgepole.cli.alerts:print_alerts",
+    "metrics": "ridgepole.cli.metrics:print_metrics",
+    "tag": "ridgepole.cli.labels:tag",
+    "note": "ridgepole.cli.labels:note",
+    "rename": "ridgepole.cli.labels:rename",
+    "archive": "ridgepole.cli.labels:archive",
+    "rm": "ridgepole.cli.removal:remove",
+    "gc": "ridgepole.cli.removal:collect",
+}
 _PICTURES = (".png", ".jpg", ".svg", ".html")
 
 
 def call(arguments: argparse.Namespace) -> int:
-    """Lists, shows, compares or removes runs."""
-    root = Path(arguments.run_dir or "runs")
-    if arguments.action in ("rm", "gc"):
-        from ridgepole.cli import removal
-
-        return (removal.remove if arguments.action == "rm" else removal.collect)(arguments, root)
-    if arguments.action == "ls":
-        _list(root, as_json=arguments.json)
-    elif arguments.action == "show":
-        _show(rundir.find_run(arguments.run, root), as_json=arguments.json)
-    else:
-        _diff(rundir.find_run(arguments.a, root), rundir.find_run(arguments.b, root), as_json=arguments.json)
+    """List, show, compare or remove runs."""
+    root = runs_root(arguments, *_named(arguments))
+    if arguments.action in _ELSEWHERE:
+        module, _, name = _ELSEWHERE[arguments.action].partition(":")
+        body: Callable[[argparse.Namespace, Path], int] = getattr(importlib.import_module(module), name)
+        return body(arguments, root)
+    _show(rundir.find_run(arguments.run, root), as_json=arguments.json)
     return 0
 
 
-def _list(root: Path, *, as_json: bool) -> None:
-    rows = [_row(run) for run in rundir.list_runs(root)]
-    if as_json:
-        say_json(rows)
-    elif rows:
-        shown = (
-            (
-                row["id"],
-                str(row["pipeline"] or "-"),
-                row["status"],
-                when(_stamp(row["started"])),
-                seconds(row["seconds"]),
-                _best(row),
-            )
-            for row in rows
-        )
-        columns(shown, ("RUN", "PIPELINE", "STATUS", "STARTED (UTC)", "TIME", "BEST"), STATUS_COLOURS)
-    else:
-        say(f"no runs in {root}")
-
-
-def _row(run: RunInfo) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "pipeline": run.fields.get("pipeline"),
-        "status": run.status,
-        "started": _iso(run.fields.get("started")),
-        "seconds": run.fields.get("seconds"),
-        "best": _best_of(run),
-        "path": str(run.path),
-    }
-
-
-def _iso(stamp: Any) -> str | None:
-    try:
-        return datetime.fromtimestamp(stamp, UTC).isoformat()
-    except (TypeError, ValueError, OverflowError, OSError):  # missing or damaged
-        return None
-
-
-def _stamp(text: str | None) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
-
-
-def _best_of(run: RunInfo) -> dict[str, Any] | None:
-    """The best value of the metric by which checkpoints are ranked, else of the last that can be good or bad."""
-    metrics = _summary(run).get("metrics", {})
-    policy = run.json(rundir.RESOLVED).get("pipeline", {}).get("checkpoint", {})
-    wanted = policy.get("keep_best") if isinstance(policy, dict) else None
-    if wanted:
-        value = metrics.get(wanted["metric"], {}).get(wanted["mode"])
-        return None if value is None else {"metric": wanted["metric"], "value": value}
-    telling = [(name, entry["best"]) for name, entry in metrics.items() if entry.get("best") is not None]
-    return {"metric": telling[-1][0], "value": telling[-1][1]} if telling else None
-
-
-def _summary(run: RunInfo) -> dict[str, Any]:
-    """The run's summary; of one that is running or was killed, what its metric files say."""
-    if run.status not in ("running", "crashed"):
-        return run.json(rundir.SUMMARY)
-    from ridgepole.metrics.codec import decode
-    from ridgepole.metrics.segments import abandoned_segments
-    from ridgepole.metrics.summary import Summary
-
-    summary, abandoned = Summary(), abandoned_segments(run.path)
-    for file in sorted(run.path.glob(rundir.METRICS_GLOB)):
-        for line in file.read_bytes().splitlines():
-            with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):  # a torn or bad line
-                record = decode(line)
-                if not any(first <= record["seq"] < end for first, end in abandoned):
-                    summary.update(record["metrics"], record["step"])
-    return {"metrics": summary.as_dict()}
-
-
-def _best(row: dict[str, Any]) -> str:
-    return f"{row['best']['metric']} {number(row['best']['value'])}" if row["best"] else "-"
+def _named(arguments: argparse.Namespace) -> list[str]:
+    """Return the runs that the arguments name."""
+    if arguments.action in ("rm", "archive", "compare"):
+        return list(arguments.runs)
+    return [getattr(arguments, key) for key in ("run", "a", "b") if hasattr(arguments, key)]
 
 
 def _show(run: RunInfo, *, as_json: bool) -> None:
-    summary = _summary(run)
+    summary, row = summary_of(run), row_json(read_row(run))
     figures = sorted(path for path in (run.path / rundir.FIGURES).glob("*") if path.suffix in _PICTURES)
     if as_json:
         config = run.json(rundir.RESOLVED)
         fields = dict(run.fields) | {"processes": rundir.read_processes(run)}
-        details = {"run": fields, "config": config, "summary": summary, "figures": [str(f) for f in figures]}
-        say_json(_row(run) | details | {"attempts": rundir.read_attempts(run.path), "checkpoints": _checkpoints(run)})
+        times = steptime.read(run.path)
+        details: dict[str, Any] = {
+            "step_time": [each.described() for each in times],
+            "verdict": steptime.verdict(times),
+        }
+        details |= {"run": fields, "config": config, "summary": summary, "figures": [str(f) for f in figures]}
+        say_json(row | details | {"attempts": rundir.read_attempts(run.path), "checkpoints": _checkpoints(run)})
         return
     provenance = run.json(rundir.PROVENANCE)
     git = provenance.get("git", {})
     say(f"run       {run.id}")
+    _show_labels(run)
     say(f"pipeline  {run.fields.get('pipeline', '-')}")
+    parent = run.fields.get("parent")
+    if isinstance(parent, dict):
+        say(f"parent    {parent.get('run', '-')} at {parent.get('checkpoint', '-')}")
     say(f"status    {run.status}")
     say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(run.fields.get('seconds'))}")
     _show_attempts(run)
-    say(f"seed      {run.fields.get('seed', '-')}")
+    say(f"seed      {'-' if run.fields.get('seed') is None else run.fields['seed']}")
+    _show_script(run)
     if provenance.get("overrides"):
         say(f"set       {' '.join(provenance['overrides'])}")
     if git.get("commit"):
@@ -137,6 +89,8 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
         say(f"error     {error.get('type')}: {error.get('message')}")
         for note in error.get("notes", []):
             say(f"          {note}")
+    for word, line in steptime.lines(steptime.read(run.path)):
+        say(f"{word:<10}{line}")
     _show_processes(run)
     metrics = summary.get("metrics", {})
     if metrics:
@@ -152,25 +106,54 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
             say(near(figure))
 
 
+def _show_labels(run: RunInfo) -> None:
+    labels = run.labels
+    for word, lines in (
+        ("name", [labels.name]),
+        ("tags", [", ".join(labels.tags)]),
+        ("note", labels.note.splitlines()),
+    ):
+        for line in filter(None, lines):
+            say(f"{word}      {cell(line)}")
+
+
 def _checkpoints(run: RunInfo) -> int:
     from ridgepole.checkpoint import CheckpointStore
 
-    with contextlib.suppress(CheckpointError):  # they are there but can't be read: `checkpoints ls` says why
+    # There are some that can't be read: `checkpoints ls` says why
+    with contextlib.suppress(CheckpointError):
         return len(CheckpointStore(run.path / rundir.CHECKPOINTS).list())
     return 0
 
 
 def _show_attempts(run: RunInfo) -> None:
-    """Says how often a run was resumed, and from where, and how many checkpoints it has."""
+    """Print the attempts of a run that was resumed, and the number of its checkpoints."""
     attempts = rundir.read_attempts(run.path)
+    ended = {each.get("attempt"): each for each in run.fields.get("attempts") or ()}
     for line in attempts if len(attempts) > 1 else ():
         place = "from the beginning"
         if line.get("checkpoint"):
             place = f"from {line['checkpoint']}, step {line.get('step', '-')}"
-        say(f"attempt   {line['attempt']}, {when(line.get('time'))} UTC, {place}")
+        end = ended.get(line["attempt"])
+        took = f"; {end['status'].replace('_', ' ')} after {seconds(end['seconds'])}" if end else ""
+        say(f"attempt   {line['attempt']}, {when(line.get('time'))} UTC, {place}{took}")
+        for key, pair in (line.get("changes") or {}).items():
+            before, after = (", ".join(map(repr, value)) or "(not there)" for value in pair)
+            restored = (line.get("restored") or {}).get(key)
+            note = "" if restored is None else f"; the state restored {restored!r}"
+            say(f"          {key}: {before} -> {after}{note}")
     count = _checkpoints(run)
     if count:
         say(f"kept      {counted(count, 'checkpoint')}, see ridgepole checkpoints ls {run.id}")
+
+
+def _show_script(run: RunInfo) -> None:
+    """Print the command and the exit code of a script's run."""
+    script = run.fields.get("script")
+    if isinstance(script, dict):
+        say(f"command   {shlex.join(map(str, script.get('command', [])))}")
+        if run.fields.get("exit_code") is not None:
+            say(f"exit code {run.fields['exit_code']}")
 
 
 def _show_processes(run: RunInfo) -> None:
@@ -180,37 +163,3 @@ def _show_processes(run: RunInfo) -> None:
     if rows:
         say()
         columns(rows, ("PROCESS", "STATUS", "TIME", ""))
-
-
-def _diff(a: RunInfo, b: RunInfo, *, as_json: bool) -> None:
-    parts = {
-        "config": _differences(a.json(rundir.RESOLVED), b.json(rundir.RESOLVED)),
-        "metrics": _differences(_last_values(a), _last_values(b)),
-        "code": _differences(_code(a), _code(b)),
-        "packages": _differences(
-            a.json(rundir.PROVENANCE).get("packages", {}), b.json(rundir.PROVENANCE).get("packages", {})
-        ),
-    }
-    if as_json:
-        say_json({"a": a.id, "b": b.id} | parts)
-        return
-    rows = [(part, row["key"], number(row["a"]), number(row["b"])) for part, found in parts.items() for row in found]
-    if rows:
-        columns(rows, ("", "KEY", a.id, b.id))
-    else:
-        say("no differences")
-
-
-def _code(run: RunInfo) -> dict[str, Any]:
-    git = run.json(rundir.PROVENANCE).get("git", {})
-    return {key: git.get(key) for key in ("commit", "branch", "changed")} if git else {}
-
-
-def _last_values(run: RunInfo) -> dict[str, Any]:
-    return {name: entry.get("last") for name, entry in _summary(run).get("metrics", {}).items()}
-
-
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    left, right = dict(flat(a)), dict(flat(b))
-    keys = [*left, *(key for key in right if key not in left)]
-    return [{"key": key, "a": left.get(key), "b": right.get(key)} for key in keys if left.get(key) != right.get(key)]

@@ -1,7 +1,7 @@
-"""Where every key and value of a TOML text stands: tomllib gives the values, this gives the places.
+"""Finds the position of every key and value of a TOML text, which tomllib does not tell.
 
-The text is one that tomllib has accepted, with line feeds as its only line breaks; so nothing is checked here, only
-boundaries are found. Grammar: https://toml.io/en/v1.0.0
+tomllib has accepted the text, and line feeds are its only line breaks; so nothing is checked here.
+Grammar: https://toml.io/en/v1.0.0
 """
 
 from __future__ import annotations
@@ -10,23 +10,25 @@ import re
 import tomllib
 from typing import NamedTuple, TypeAlias
 
-Path: TypeAlias = tuple[str | int, ...]
+KeyPath: TypeAlias = tuple[str | int, ...]
 Span: TypeAlias = tuple[int, int, int, int]
-"""Offsets: start and end of the key, start and end of the value. A table's value is its header or its braces."""
+"""Start and end of the key, then of the value. A table's value is its header or its braces."""
 
 _SPACE = re.compile(r"[ \t]*+")
-_SKIP = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
+_SKIP = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+# A possessive repeat (`*+`) of alternatives ends too early in Python 3.11.2 (Debian 12).
+# The first character decides between the alternatives, so `*` matches without backtracking.
 STRING = re.compile(
-    r'"""(?:[^"\\]++|\\.|"(?!""))*+"{3,5}'
-    r"|'''(?:[^']++|'(?!''))*+'{3,5}"
-    r'|"(?:[^"\\\n]++|\\.)*+"'
+    r'"""(?:[^"\\]++|\\.|"(?!""))*"{3,5}'
+    r"|'''(?:[^']++|'(?!''))*'{3,5}"
+    r'|"(?:[^"\\\n]++|\\.)*"'
     r"|'[^'\n]*+'",
     re.DOTALL,
 )
 # The only scalar with a space inside is a date followed by a time.
 _SCALAR = re.compile(r"[^ \t\n,\]}#]+(?: [0-9][^ \t\n,\]}#]*)?")
-# The commonest pairs in one go, with a bare key and, unless it needs more care, the value.
+# The most frequent pairs: a bare key and, unless it is an array, table or long string, the value.
 _PLAIN_PAIR = re.compile(
     r"([A-Za-z0-9_-]++)[ \t]*+=[ \t]*+"
     r"(\"(?!\"\")[^\"\\\n]*+\"|'(?!'')[^'\n]*+'|[^ \t\n,\]}#\"'\[{]++(?: [0-9][^ \t\n,\]}#]*+)?)?"
@@ -49,15 +51,7 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def read_key(text: str, at: int) -> tuple[list[Part], int]:
-    """Reads a dotted key.
-
-    Args:
-        text: TOML.
-        at: Offset of the key, or of white space before it.
-
-    Returns:
-        The parts, and the offset of what follows the key and its white space.
-    """
+    """Read the dotted key at an offset; return its parts and the offset after it."""
     parts = []
     while True:
         at = _end(_SPACE, text, at)
@@ -76,32 +70,34 @@ def read_key(text: str, at: int) -> tuple[list[Part], int]:
 
 
 class Scanner:
-    """Goes over a text once, statement by statement.
+    """Scans a text statement by statement.
 
     Attributes:
-        spans: Where each key and value stands, by path; items of arrays have their index in the path.
-        base: Path of the table that key/value pairs are in now.
+        spans: The position of each key and value by path; items of arrays have their index in it.
+        base: Path of the current table.
+        repeats: Keys that an inline table defines again: the path, its first span, the new key.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.spans: dict[Path, Span] = {}
-        self.base: Path = ()
-        self._last: dict[Path, int] = {}  # index of the last table of each array of tables
+        self.spans: dict[KeyPath, Span] = {}
+        self.base: KeyPath = ()
+        self.repeats: list[tuple[KeyPath, Span, list[Part]]] = []
+        self._last: dict[KeyPath, int] = {}  # index of the last table of each array of tables
 
     def skip(self, at: int) -> int:
-        """The offset of what follows white space, line breaks and comments."""
+        """Return the offset after white space, line breaks and comments."""
         return _end(_SKIP, self.text, at)
 
     def statement(self, at: int) -> int:
-        """Takes in the header or the key/value pair at an offset; returns the offset behind it."""
+        """Scan the header or the key/value pair at an offset; return the offset after it."""
         return self._header(at) if self.text[at] == "[" else self._pair(at, self.base)
 
     def _header(self, at: int) -> int:
         array = self.text.startswith("[[", at)
         parts, end = read_key(self.text, at + 1 + array)
         end += 1 + array
-        path: Path = ()
+        path: KeyPath = ()
         for name, start, stop in parts[:-1]:
             path += (name,)
             self.spans.setdefault(path, (start, stop, at, end))
@@ -118,7 +114,7 @@ class Scanner:
         self.base = path
         return end
 
-    def _pair(self, at: int, base: Path) -> int:
+    def _pair(self, at: int, base: KeyPath) -> int:
         if plain := _PLAIN_PAIR.match(self.text, at):
             path = (*base, plain[1])
             start, stop = plain.span(1)
@@ -138,7 +134,7 @@ class Scanner:
         self.spans[path] = (start, stop, at, end)
         return end
 
-    def _value(self, at: int, path: Path) -> int:
+    def _value(self, at: int, path: KeyPath) -> int:
         first = self.text[at]
         if first == "[":
             return self._array(at + 1, path)
@@ -146,7 +142,7 @@ class Scanner:
             return self._inline_table(at + 1, path)
         return _end(STRING if first in "\"'" else _SCALAR, self.text, at)
 
-    def _array(self, at: int, path: Path) -> int:
+    def _array(self, at: int, path: KeyPath) -> int:
         index = 0
         while self.text[at := self.skip(at)] != "]":
             if self.text[at] == ",":
@@ -158,21 +154,27 @@ class Scanner:
             at, index = end, index + 1
         return at + 1
 
-    def _inline_table(self, at: int, path: Path) -> int:
+    def _inline_table(self, at: int, path: KeyPath) -> int:
         while self.text[at := self.skip(at)] != "}":
-            at = at + 1 if self.text[at] == "," else self._pair(at, path)
+            if self.text[at] == ",":
+                at += 1
+                continue
+            self._note_repeat(at, path)
+            at = self._pair(at, path)
         return at + 1
 
+    def _note_repeat(self, at: int, path: KeyPath) -> None:
+        parts, _ = read_key(self.text, at)
+        for part in parts:
+            path += (part.name,)
+            known = self.spans.get(path)
+            if known and (part is parts[-1] or known[:2] != known[2:]):  # not only a table on the way
+                self.repeats.append((path, known, parts))
+                return
 
-def scan(text: str) -> dict[Path, Span]:
-    """The spans of every key and value.
 
-    Args:
-        text: TOML that tomllib has accepted.
-
-    Returns:
-        One span for each path; the keys are those of what tomllib returns, tables that are only implied included.
-    """
+def scan(text: str) -> dict[KeyPath, Span]:
+    """Return the spans of all keys and values of a valid text, including implied tables."""
     scanner = Scanner(text)
     at = scanner.skip(0)
     while at < len(text):

@@ -1,4 +1,4 @@
-"""Which names hold secrets, and how a line that is shown hides them."""
+"""Recognises the names of secrets, and hides their values in shown lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _ALWAYS = {"password", "passwords", "passwd", "passphrase", "secret", "secrets", "credential", "credentials"}
 _ALWAYS |= {"apikey", "apikeys", "bearer", "authtoken", "accesstoken"}
-# "key" and "token" have so many harmless meanings that the word before decides.
+# "key" and "token" have many harmless meanings; the word before decides.
 _KEYS = {"key", "keys"}
 _BEFORE_KEY = {"account", "admin", "access", "api", "app", "auth", "aws", "azure", "client", "deploy", "encryption"}
 _BEFORE_KEY |= {"gcp", "github", "hf", "license", "login", "master", "openai", "private", "secret", "service"}
@@ -16,7 +16,7 @@ _MODEL_TOKENS = {"additional", "begin", "bos", "class", "cls", "decoder", "each"
 _MODEL_TOKENS |= {"image", "last", "mask", "max", "min", "n", "next", "no", "num", "pad", "padding", "per", "prev"}
 _MODEL_TOKENS |= {"register", "sep", "special", "start", "stop", "target", "text", "unk", "unknown", "use"}
 _BEFORE_TOKENS = {"access", "api", "auth", "bearer", "refresh", "session"}
-# A name that ends so holds a path, a number or another name, not the secret itself.
+# A name with this ending has a path, a number or another name, not the secret itself.
 _NOT_ITSELF = {"count", "dim", "dir", "env", "file", "length", "name", "path", "size", "type", "var", "variable"}
 
 
@@ -25,14 +25,10 @@ def _words(name: str) -> list[str]:
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a parameter of that name is likely to hold a secret.
+    """Return whether a name in snake_case, kebab-case or camelCase indicates a secret.
 
-    Args:
-        name: A key such as `wandb_api_key`; snake_case, kebab-case and camelCase are understood.
-
-    Returns:
-        True for `password`, `secret`, `token`, `hf_token`, `api_key` and their like; False for `key`, `sort_key`,
-        `keys`, `max_tokens`, `pad_token`, `tokenizer`, `password_file`.
+    Examples are `password`, `secret`, `token`, `hf_token` and `api_key`; not `key`, `sort_key`,
+    `keys`, `max_tokens`, `pad_token`, `tokenizer` or `password_file`.
     """
     words = _words(name)
     if not words or words[-1] in _NOT_ITSELF:
@@ -50,31 +46,29 @@ def looks_secret(name: str) -> bool:
 
 
 def variable_looks_secret(name: str) -> bool:
-    """Whether an environment variable is likely to hold a secret: `KEY` or `TOKEN` as one of its words is enough.
+    """Return whether a variable's name indicates a secret; the word `KEY` or `TOKEN` is enough.
 
-    Wider than `looks_secret`: people put secrets into the environment, and one hidden too many does little harm.
+    It is wider than `looks_secret`, as secrets are often in the environment.
     """
     return looks_secret(name) or not {"key", "token", *_ALWAYS}.isdisjoint(_words(name))
 
 
 _ASSIGNED = re.compile(r"(?<![\w\"'.-])([\w\"'.-]++)[ \t]*+=[ \t]*+")
-_VALUE = re.compile(r"\"\"\".*|'''.*|\"(?:[^\"\\]|\\.)*+\"?|'[^']*+'?|\[[^\]]*+\]?|\{[^}]*+\}?|[^\s,}\]#\"']+")
-_REFERENCE = re.compile(r"[\"']*\$\{(?!env:[^}]*:-)[^{}]*\}[\"']*")
+_VALUE = re.compile(r"\"\"\".*|'''.*|\"(?:[^\"\\]++|\\.)*\"?|'[^']*+'?|\[[^\]]*+\]?|\{[^}]*+\}?|[^\s,}\]#\"']+")
+_REFERENCE = re.compile(r"[\"']*\$\{(?!env!?:[^}]*:-)[^{}]*\}[\"']*")
 
 
 def mask(line: str, *, whole: bool = False) -> str:
-    """Hides what is assigned to secret-looking names in a line of TOML; the columns stay.
+    """Replace each character of a secret in a line of TOML by `*`.
+
+    A value that is only a reference, such as `"${env:WANDB_API_KEY}"`, stays.
 
     Args:
-        line: The line. It may be no valid TOML.
-        whole: Whether everything after the first `=` is the value, as in `-s key=value`.
-
-    Returns:
-        The line with `*` in the place of each character of a secret. A value that only refers to another one, such
-        as `"${env:WANDB_API_KEY}"`, stays readable.
+        line: The line; it may be invalid TOML.
+        whole: Whether all after the first `=` is the value, as in `-s key=value`.
     """
     key, _, value = line.partition("=")
-    if whole and _holds_secret(key) and not _REFERENCE.fullmatch(value.strip()):
+    if whole and any(map(looks_secret, key.split("."))) and not _REFERENCE.fullmatch(value.strip()):
         return f"{key}={'*' * len(value)}"
     pieces: list[str] = []
     end = 0

@@ -1,4 +1,4 @@
-"""Plain and frozen trees of configuration values: `dict` and `list`, against read-only mappings and tuples."""
+"""Plain trees of `dict` and `list`, and frozen trees of read-only mappings and tuples."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ridgepole.config.limits import INTEGERS, MAX_DEPTH, MAX_NAME
-from ridgepole.config.scan import Path
+from ridgepole.config.scan import KeyPath
 
 
 def freeze(value: Any) -> Any:
-    """A read-only copy: mappings become `MappingProxyType`, lists and tuples become tuples, the rest stays."""
+    """Return a read-only copy made of `MappingProxyType` and tuples."""
     if isinstance(value, Mapping):
         return MappingProxyType({key: freeze(item) for key, item in value.items()})
     if isinstance(value, list | tuple):
@@ -20,7 +20,7 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """A copy of one's own of a frozen value, made of `dict` and `list`, as user code and serialisers expect it."""
+    """Return a copy made of `dict` and `list`, for user code and serialisers."""
     if isinstance(value, Mapping):
         return {key: thaw(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -29,16 +29,31 @@ def thaw(value: Any) -> Any:
 
 
 def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays one tree over another: tables merge, everything else, arrays included, replaces."""
+    """Merge two trees: tables merge; all other values of `high`, including arrays, replace.
+
+    A table `{ unset = true }` removes what stands in its place.
+    """
     merged = dict(low)
     for key, value in high.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if value == {"unset": True}:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = merge(old if isinstance(old, dict) else {}, value)
+        else:
+            merged[key] = value
     return merged
 
 
-def existing(tree: Any, path: Path) -> tuple[Path, Any]:
-    """The longest part of a path that exists, and the value there."""
+def take_null(value: Any) -> Any:
+    """Replace each table `{ null = true }`, for which TOML has no word, by None."""
+    if isinstance(value, dict):
+        return None if value == {"null": True} else {key: take_null(item) for key, item in value.items()}
+    return [take_null(item) for item in value] if isinstance(value, list) else value
+
+
+def existing(tree: Any, path: KeyPath) -> tuple[KeyPath, Any]:
+    """Return the longest existing start of a path, and the value there."""
     for depth, part in enumerate(path):
         if isinstance(tree, Mapping):
             inside = part in tree
@@ -51,20 +66,24 @@ def existing(tree: Any, path: Path) -> tuple[Path, Any]:
 
 
 def put(tree: Mapping[str, Any], path: tuple[str, ...], value: Any) -> Mapping[str, Any]:
-    """A copy of a frozen tree with one value set; tables on the way are made where they are missing."""
+    """Return a copy of a frozen tree with one value set, and missing tables created."""
     head, rest = path[0], path[1:]
     if rest:
         value = put(tree.get(head, {}), rest, value)
     return MappingProxyType({**tree, head: value})
 
 
-def unfit(tree: Mapping[str, Any]) -> Iterator[tuple[Path, bool, str]]:
-    """What TOML's grammar allows and a configuration can't carry.
+def drop(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return a copy of a frozen tree without the value at an existing path."""
+    head, rest = path[0], path[1:]
+    if rest:
+        return MappingProxyType({**tree, head: drop(tree[head], rest)})
+    return MappingProxyType({key: value for key, value in tree.items() if key != head})
 
-    Yields:
-        The path, whether it is the key that is wrong, and the message.
-    """
-    todo: list[tuple[Path, Any]] = [((), tree)]
+
+def unfit(tree: Mapping[str, Any]) -> Iterator[tuple[KeyPath, bool, str]]:
+    """Yield path, whether the key is wrong, and message of what TOML allows but we do not."""
+    todo: list[tuple[KeyPath, Any]] = [((), tree)]
     while todo:
         path, value = todo.pop()
         items = value.items() if isinstance(value, dict) else enumerate(value)

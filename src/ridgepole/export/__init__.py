@@ -1,10 +1,10 @@
-"""Replays what a run logged into another backend or a table; names are resolved when first asked for (PEP 562)."""
+"""Export what a run logged to another backend or to a table."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ridgepole.lazy import resolver
+from ridgepole.lazy import exports
 
 if TYPE_CHECKING:
     from ridgepole.export.places import Exported as Exported
@@ -12,20 +12,13 @@ if TYPE_CHECKING:
     from ridgepole.export.replay import refill as refill
     from ridgepole.export.targets import TARGETS as TARGETS
     from ridgepole.export.targets import export_run as export_run
+    from ridgepole.export.targets import find_exporter as find_exporter
 
-_HOMES = {
-    "Exported": "ridgepole.export.places",
-    "Refilled": "ridgepole.export.replay",
-    "TARGETS": "ridgepole.export.targets",
-    "export_run": "ridgepole.export.targets",
-    "refill": "ridgepole.export.replay",
-}
-
-__all__ = ["TARGETS", "Exported", "Refilled", "export_run", "refill"]
-
-
-__getattr__ = resolver(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "ridgepole.export.places": ("Exported",),
+        "ridgepole.export.replay": ("Refilled", "refill"),
+        "ridgepole.export.targets": ("TARGETS", "export_run", "find_exporter"),
+    },
+)

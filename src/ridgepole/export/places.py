@@ -1,4 +1,4 @@
-"""Where an export goes: a directory of its own that is never written to twice."""
+"""The directory of an export: empty at first, and written only once."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ridgepole.errors import RunDirError
 from ridgepole.files import write_atomically
 
 FOLDER = "export"
-"""Where exports go inside a run directory."""
+"""The directory of exports inside a run directory."""
 
 MANIFEST = "export.json"
-"""Says in each export's directory what it is, and whether it is whole."""
+"""The file in each export's directory that describes it, and whether it is complete."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export wrote, and where.
+    """The result of an export.
 
     Attributes:
         to: The target, such as `"csv"`.
         path: The export's directory.
-        records: How many records of metrics went there; for a table, how many values.
-        media: How many figures, tables, texts and the like went there.
-        skipped: What could not be taken along, one sentence each.
-        bad: How many unreadable or torn lines of the local record were passed over.
-        hidden: How many records or values of abandoned segments were left out.
-        url: Where it can be seen, if it went to a server.
+        records: Number of exported records of metrics; for a table, the number of values.
+        media: Number of exported figures, tables, texts and other media.
+        skipped: A sentence for each item that could not be exported.
+        bad: Number of unreadable or torn lines of the local record, which were skipped.
+        hidden: Number of records or values of abandoned segments, which were left out.
+        url: The address of the export on a server, if it has one.
     """
 
     to: str
@@ -48,17 +48,17 @@ class Exported:
 
 @contextlib.contextmanager
 def claimed(path: Path, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Takes a directory for one export; where that fails, everything that it wrote is removed again.
+    """Claim a missing or empty directory for one export, and remove all that a failed export wrote.
 
     Args:
-        path: The directory; missing or empty.
-        facts: What stands in the manifest.
+        path: The directory.
+        facts: The content of the manifest.
 
     Yields:
-        Further facts, to be filled in; they are in the manifest once the export is whole.
+        An empty mapping for further facts of the complete export.
 
     Raises:
-        RunDirError: If the directory can't be made, or holds something.
+        RunDirError: If the directory can't be made, or is not empty.
     """
     manifest = path / MANIFEST
     made = not path.exists()
@@ -66,16 +66,15 @@ def claimed(path: Path, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise RunDirError(_refusal(path))
-        with manifest.open("x", encoding="utf-8") as file:  # of two at once, one gets it
+        with manifest.open("x", encoding="utf-8") as file:  # of two concurrent exports, one gets it
             json.dump(facts | {"complete": False}, file)
     except FileExistsError as error:
         raise RunDirError(_refusal(path)) from error
     except RunDirError:
         raise
     except OSError as error:
-        raise RunDirError(
-            f"can't export to {path}: {error.strerror or error}; name another place with --out"
-        ) from error
+        reason = error.strerror or error
+        raise RunDirError(f"can't export to {path}: {reason}; name another place with --output") from error
     found: dict[str, Any] = {}
     try:
         yield found
@@ -88,18 +87,18 @@ def claimed(path: Path, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _refusal(path: Path) -> str:
     if not path.is_dir():
-        return f"can't export to {path}: it is a file; name another place with --out"
+        return f"can't export to {path}: it is a file; name another place with --output"
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         what = "a finished" if manifest["complete"] else "an unfinished"
         found = f"{what} export of {manifest['run']} to {manifest['to']}"
     except (OSError, ValueError, TypeError, KeyError):
         found = "something else"
-    return f"{path} holds {found} already; remove it, or name another place with --out"
+    return f"{path} holds {found} already; remove it, or name another place with --output"
 
 
 def _remove(path: Path, *, whole: bool) -> None:
-    """Removes what a failed export wrote; a directory that was there before stays, as empty as it was."""
+    """Remove what a failed export wrote; `whole` removes the directory, too."""
     for child in path.iterdir():
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child, ignore_errors=True)

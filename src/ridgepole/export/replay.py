@@ -1,34 +1,170 @@
-"""Gives a logger everything that the local record of a run holds, as if it had been there."""
+"""Replays the local record of a run into a logger."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ridgepole.errors import add_note_once
-from ridgepole.export.media import Unreadable, read_hparams, replay_media, weight
-from ridgepole.export.record import Line, LocalRecord
-from ridgepole.metrics.steps import Plan, Resolved, Row
-from ridgepole.permanences.loggers.base import BaseLoggerManager
-from ridgepole.permanences.loggers.group import LoggerGroup
+from ridgepole import rundir
+from ridgepole.errors import MissingExtraError, add_note_once
+from ridgepole.export.local_record import Line, LocalRecord
+from ridgepole.loggers.base import BaseLoggerManager
+from ridgepole.loggers.composite import LoggerGroup
+from ridgepole.loggers.local.media_files import (
+    from_hparams,
+    read_file,
+    read_histogram,
+    read_image,
+    read_table,
+    read_text,
+)
+from ridgepole.loggers.media_types import RenderedFigure
+from ridgepole.metrics.convert import Scalar
+from ridgepole.metrics.steps import Plan, Resolved, StepRow
+
+_Call = Callable[[BaseLoggerManager], None]
+"""Logs one item."""
+
+
+class UnreadableError(Exception):
+    """A media file is missing or damaged, or of a kind that only a newer Ridgepole knows."""
+
+
+def _read_media(directory: Path, line: Line) -> _Call:
+    """Read the file of a line of the media index, or raise `UnreadableError`."""
+    read = _READERS.get(line["kind"])
+    if read is None:
+        raise UnreadableError(f"a newer Ridgepole wrote it, this one knows no media of kind {line['kind']!r}")
+    if not isinstance(line.get("name"), str):
+        raise UnreadableError("its line in the index has no name")
+    try:
+        return read(directory, line)
+    except OSError as error:
+        raise UnreadableError(f"its file can't be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _size(line: Line) -> int:
+    """Estimate the bytes that a backend receives for a line."""
+    size = line.get("bytes")
+    sides = [side for side in (line.get("width"), line.get("height")) if isinstance(side, int)]
+    pixels = 3 * sides[0] * sides[1] if line.get("kind") == "image" and len(sides) == 2 else 0
+    return (size if isinstance(size, int) else 0) + pixels
+
+
+def _read_hparams(directory: Path) -> tuple[dict[str, Scalar | None], dict[str, float]]:
+    """Return the flat hyperparameters and their metrics, including those of forked children."""
+    params: dict[str, Scalar | None] = {}
+    metrics: dict[str, float] = {}
+    stem, _, suffix = rundir.HPARAMS.rpartition(".")
+    for path in sorted(directory.glob(f"{stem}*.{suffix}"), key=lambda path: (path.name != rundir.HPARAMS, path.name)):
+        try:
+            found = from_hparams(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UnreadableError(f"{path.name} can't be read: {error}") from error
+        params |= found[0]
+        metrics |= found[1]
+    return params, metrics
+
+
+# The hooks below take what the public methods made of the user's data, without a second conversion.
+
+
+def _figure(directory: Path, line: Line) -> _Call:
+    path = _file(directory, line)
+    data = path.read_bytes()
+    width, height = (line.get(key, 0) for key in ("width", "height"))
+    rendered = RenderedFigure(data, path.suffix, width, height, _source(data, path))
+    return lambda logger: logger.log_rendered(line["name"], rendered, step=line["step"])
+
+
+def _image(directory: Path, line: Line) -> _Call:
+    _needs_pillow()
+    image = read_image(directory, line)
+    return lambda logger: logger._log_image(line["name"], image, line["step"])  # noqa: SLF001
+
+
+def _table(directory: Path, line: Line) -> _Call:
+    table = read_table(directory, line)
+    return lambda logger: logger._log_table(line["name"], table, line["step"])  # noqa: SLF001
+
+
+def _text(directory: Path, line: Line) -> _Call:
+    text = read_text(directory, line)
+    return lambda logger: logger._log_text(line["name"], text, line["step"])  # noqa: SLF001
+
+
+def _histogram(_: Path, line: Line) -> _Call:
+    histogram = read_histogram(line)
+    return lambda logger: logger._log_histogram(line["name"], histogram, line["step"])  # noqa: SLF001
+
+
+def _media_file(directory: Path, line: Line) -> _Call:
+    file = read_file(directory, line)
+    return lambda logger: logger._log_media_file(line["name"], file, line["step"])  # noqa: SLF001
+
+
+_READERS: Mapping[str, Callable[[Path, Line], _Call]] = {
+    "figure": _figure,
+    "image": _image,
+    "table": _table,
+    "text": _text,
+    "histogram": _histogram,
+    **dict.fromkeys(rundir.MEDIA_FOLDERS, _media_file),
+}
+
+
+def _file(directory: Path, line: Line) -> Path:
+    file = line.get("file")
+    if not isinstance(file, str):
+        raise UnreadableError("its line in the index names no file")
+    path = directory / file
+    if directory.resolve() not in path.resolve().parents:  # must not publish other files
+        raise UnreadableError(f"{file} is outside the directory")
+    return path
+
+
+def _source(data: bytes, path: Path) -> Any:
+    """Return the undecoded picture in place of the figure, for loggers that draw it."""
+    if path.suffix != ".png":
+        return data.decode("utf-8", "replace")
+    _needs_pillow()
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data))
+    except OSError as error:
+        raise UnreadableError(f"{path.name} is damaged") from error
+
+
+def _needs_pillow() -> None:
+    try:
+        import PIL.Image  # noqa: F401 - without it a picture would look damaged
+    except ImportError as error:
+        raise MissingExtraError("Pillow", "plots", "replaying pictures") from error
+
 
 FLUSH_LINES, FLUSH_BYTES = 1000, 8 << 20
-"""After so much a logger is flushed: one with a queue, which drops what a live run gives it too fast, keeps up."""
+"""Flush a logger after this much, so that one with a queue drops nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refilled:
-    """What was replayed.
+    """The result of a replay.
 
     Attributes:
-        records: How many records of metrics; one call of `log_metrics` is one for each distinct step.
-        media: How many figures, tables, texts, histograms and hyperparameters.
-        skipped: What could not be taken along, one sentence each.
-        bad: How many unreadable or torn lines were passed over.
-        hidden: How many lines of abandoned segments were left out.
-        next_seq: The sequence number behind the last line; give it as `first_seq` to go on from here.
+        records: Number of records of metrics; a call of `log_metrics` is one for each distinct
+            step.
+        media: Number of figures, tables, texts, histograms and hyperparameters.
+        skipped: A sentence for each item that could not be replayed.
+        bad: Number of unreadable or torn lines, which were skipped.
+        hidden: Number of lines of abandoned segments, which were left out.
+        next_seq: The sequence number after the last line; pass it as `first_seq` to continue.
     """
 
     records: int
@@ -40,25 +176,25 @@ class Refilled:
 
 
 def refill(directory: str | Path, logger: BaseLoggerManager, *, first_seq: int = 0) -> Refilled:
-    """Replays the local record of a run into a logger: metrics, figures and other media, in the order of logging.
+    """Replay the local record of a run into a logger: metrics and media, in the order of logging.
 
-    Steps are those of the record. A logger that has a method `set_wall_time(seconds)` is told when each record was
-    logged first, in seconds since the epoch, and None at the end. Segments that a resume abandoned are left out. The
-    run is only read, also while it goes on: what is logged after the last line was read is not taken along.
+    Steps are those of the record. If the logger has a method `set_wall_time(seconds)`, it receives
+    the time of each record in seconds since the epoch, and None at the end.
+    Segments that a resume abandoned are left out. The run is only read, and may still be running.
 
     Args:
         directory: A run directory, or the `log_dir` of a BasicLogger.
-        logger: Where to; its lifecycle is the caller's. What it holds already stays, so give a fresh one, or say
-            with `first_seq` from where on it lacks something.
+        logger: An initialised logger. It keeps what it has, so give a new one, or pass the first
+            missing sequence number as `first_seq`.
         first_seq: The first sequence number to replay.
 
     Returns:
-        What was replayed.
+        The numbers of replayed and skipped records.
 
     Raises:
         RunDirError: If the directory holds no record.
         ValueError: If the logger writes to this directory itself.
-        Exception: Whatever the logger raises, with a note of where the replay stood.
+        Exception: The error of the logger, with a note of the record that was replayed.
     """
     directory = Path(directory)
     _refuse_itself(directory, logger)
@@ -68,8 +204,8 @@ def refill(directory: str | Path, logger: BaseLoggerManager, *, first_seq: int =
     try:
         for line in record:
             seq = line["seq"]
-            replay.give(line)
-        replay.give_hparams()
+            replay.log(line)
+        replay.log_hparams()
         logger.flush()
     except Exception as error:
         add_note_once(error, f"while seq {seq} of {directory} was replayed into {type(logger).__name__}")
@@ -77,63 +213,70 @@ def refill(directory: str | Path, logger: BaseLoggerManager, *, first_seq: int =
     finally:
         replay.end()
     bad = record.bad + record.torn
-    return Refilled(replay.records, replay.media, tuple(replay.skipped), bad, record.hidden, seq + 1)
+    return Refilled(
+        records=replay.records,
+        media=replay.media,
+        skipped=tuple(replay.skipped),
+        bad=bad,
+        hidden=record.hidden,
+        next_seq=seq + 1,
+    )
 
 
 class _Replay:
-    """A replay that is going on."""
+    """A running replay."""
 
     def __init__(self, directory: Path, logger: BaseLoggerManager) -> None:
         self.records = self.media = 0
         self.skipped: list[str] = []
         self._directory = directory
         self._logger = logger
-        self._tell_time: Callable[[float | None], None] | None = getattr(logger, "set_wall_time", None)
-        self._told = False
+        self._set_time: Callable[[float | None], None] | None = getattr(logger, "set_wall_time", None)
+        self._has_set_time = False
         self._lines = self._bytes = 0
 
-    def give(self, line: Line) -> None:
-        """Gives the logger one line of the record."""
-        if self._tell_time is not None:
-            self._tell_time(line["time"])
-            self._told = True
+    def log(self, line: Line) -> None:
+        """Log one line of the record."""
+        if self._set_time is not None:
+            self._set_time(line["time"])
+            self._has_set_time = True
         if "metrics" in line:
-            self._logger.log_metrics(resolved(line))
+            self._logger.log_metrics(_resolved(line))
             self.records += 1
         else:
             with self._skipping(f"{line['kind']} {line.get('name', '')!r} of step {line['step']}"):
-                replay_media(self._directory, line, self._logger)
+                _read_media(self._directory, line)(self._logger)
                 self.media += 1
         self._lines += 1
-        self._bytes += weight(line)
+        self._bytes += _size(line)
         if self._lines >= FLUSH_LINES or self._bytes >= FLUSH_BYTES:
             self._logger.flush()
             self._lines = self._bytes = 0
 
-    def give_hparams(self) -> None:
-        """Gives the logger the hyperparameters; last, so that what the run is compared by stands behind its curves."""
+    def log_hparams(self) -> None:
+        """Log the hyperparameters; last, so that their metrics follow the curves."""
         with self._skipping("hyperparameters"):
-            params, metrics = read_hparams(self._directory)
+            params, metrics = _read_hparams(self._directory)
             if params or metrics:
-                self._logger._log_hparams(params, metrics)  # noqa: SLF001 - they are in the form of the hooks already
+                self._logger._log_hparams(params, metrics, self._logger.last_step)  # noqa: SLF001 - they have the form of the hooks
                 self.media += 1
 
     def end(self) -> None:
-        """Gives the logger its own clock back; one that could not even be opened is not asked again."""
-        if self._tell_time is not None and self._told:
-            self._tell_time(None)
+        """Restore the logger's own clock, unless it was never set."""
+        if self._set_time is not None and self._has_set_time:
+            self._set_time(None)
 
     @contextlib.contextmanager
     def _skipping(self, what: str) -> Iterator[None]:
         try:
             yield
-        except Unreadable as reason:
+        except UnreadableError as reason:
             self.skipped.append(f"{what}: {reason}")
 
 
-def resolved(line: Line) -> Resolved:
-    """A line of a metrics file as what the loggers of a run are given."""
-    row = Row(line["step"])
+def _resolved(line: Line) -> Resolved:
+    """Convert a line of a metrics file to the argument of `log_metrics`."""
+    row = StepRow(line["step"])
     row.metrics = line["metrics"]
     row.words = {kind: line[kind] for kind in ("pattern", "stage", "split") if kind in line}
     return Resolved(Plan([row], row.step + 1, row.step))

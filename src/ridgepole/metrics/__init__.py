@@ -1,4 +1,4 @@
-"""Metrics as data: records, patterns, how they are flattened, stored as JSON lines, and read back."""
+"""Metrics as data: records, patterns, steps, the JSON-lines format and its reader."""
 
 from ridgepole.metrics.confusion import build_confusion_matrix_figure as build_confusion_matrix_figure
 from ridgepole.metrics.confusion import count_confusions as count_confusions

@@ -4,10 +4,11 @@
 {"seq": 7, "time": 1764000000.123, "step": 7, "metrics": {"loss": 0.31, "val/acc": 0.9}}
 ```
 
-`seq` counts records and is never used twice in a run; `time` is seconds since the epoch. The maps `pattern`, `stage`
-and `split` stand behind `metrics` for those names that have one. JSON knows no NaN and no infinity: such a number is a
-`null`, and `"special": {"loss": "nan"}` (`"inf"`, `"-inf"`) says which; inside a short sequence,
-`"special": {"loss": {"1": "nan"}}` says it for the item of that index.
+`seq` counts records and is unique in a run; `time` is seconds since the epoch.
+The maps `pattern`, `stage` and `split` follow `metrics` for the names that have one.
+JSON has no NaN and no infinity: they are `null`, and `"special": {"loss": "nan"}` (`"inf"`,
+`"-inf"`) names them.
+Inside a short sequence, `"special": {"loss": {"1": "nan"}}` names the item at that index.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, cast
 
 import orjson
 
-from ridgepole.metrics.steps import Row
+from ridgepole.metrics.steps import StepRow
 from ridgepole.metrics.values import Value
 
 NEWLINE = orjson.OPT_APPEND_NEWLINE
@@ -26,20 +27,8 @@ dumps = orjson.dumps
 Special = str | dict[str, str]
 
 
-def encode(rows: Sequence[Row], seq: int, time: float) -> bytes:
-    """The lines of one call.
-
-    Args:
-        rows: What the call logs; the first line gets `seq`, each further one a number more.
-        seq: Sequence number of the first line.
-        time: Seconds since the epoch.
-
-    Returns:
-        Whole lines, each with its line break.
-    """
-    if len(rows) == 1:
-        row = rows[0]
-        return encode_line(seq, time, row.step, row.metrics, row.words)
+def encode(rows: Sequence[StepRow], seq: int, time: float) -> bytes:
+    """Encode the rows of one call as whole lines; the first line gets `seq`."""
     return b"".join(
         [encode_line(number, time, row.step, row.metrics, row.words) for number, row in enumerate(rows, seq)]
     )
@@ -48,12 +37,12 @@ def encode(rows: Sequence[Row], seq: int, time: float) -> bytes:
 def encode_line(
     seq: int, time: float, step: int, metrics: dict[str, Value], words: Mapping[str, Any] | None = None
 ) -> bytes:
-    """One line, of flat and plain metrics; `words` are the further maps behind them."""
+    """Encode one line of flat and plain metrics; `words` are the maps that follow them."""
     line: dict[str, Any] = {"seq": seq, "time": time, "step": step, "metrics": metrics}
     if words:
         line.update(words)
     text = dumps(line, None, NEWLINE)
-    if b"null" not in text:  # what orjson writes for a number that is not finite
+    if b"null" not in text:  # orjson writes it for a number that is not finite
         return text
     line["metrics"], special = split_special(metrics)
     if special:
@@ -62,7 +51,7 @@ def encode_line(
 
 
 def split_special(metrics: dict[str, Value]) -> tuple[dict[str, Any], dict[str, Special]]:
-    """Numbers that are not finite as `null`, and what they were."""
+    """Replace numbers that are not finite by None, and return them apart."""
     special: dict[str, Special] = {}
     for name, value in metrics.items():
         if type(value) is float:
@@ -83,23 +72,13 @@ def _without(value: Any, special: Special | None) -> Any:
     return value if special is None else None
 
 
-def decode(line: bytes) -> dict[str, Any]:
-    """Reads a line back, numbers that are not finite included.
-
-    Args:
-        line: One line, with or without its line break.
-
-    Returns:
-        The mapping as it was written, with `special` worked into `metrics`.
+def decode(text: bytes) -> dict[str, Any]:
+    """Decode a line, and restore numbers that are not finite in `metrics`.
 
     Raises:
-        ValueError: If it is no line of a metrics file.
+        ValueError: If it is not a line of a metrics file.
     """
-    return checked(orjson.loads(line))
-
-
-def checked(line: Any) -> dict[str, Any]:
-    """Checks a parsed line and works `special` into it; a `ValueError` where it is none of ours."""
+    line = orjson.loads(text)
     if not (
         isinstance(line, dict)
         and type(line.get("seq")) is int

@@ -1,4 +1,4 @@
-"""Confusion matrices: counted with numpy, drawn with matplotlib, both imported when they are needed."""
+"""Confusion matrices, counted with numpy and drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole.errors import MissingExtraError
+from ridgepole.metrics.convert import to_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,27 +15,28 @@ if TYPE_CHECKING:
 
 Normalize = Literal["true", "pred", "all"]
 
-_MAX_WRITTEN = 30  # above so many classes the numbers in the cells can't be read
-_MAX_TICK_LETTERS = 40  # so many fit side by side below the axis
+_MAX_WRITTEN = 30  # with more classes the numbers in the cells are illegible
+_MAX_TICK_LETTERS = 40  # more do not fit side by side below the axis
 _MAX_TABLE = 1 << 20  # integers up to this range are looked up in a table instead of being searched
 
 
 def count_confusions(
-    targets: Any, predictions: Any, labels: Sequence[Any] | None = None
+    targets: Any, predictions: Any, labels: Sequence[Any] | None = None, *, ignore_index: int | None = None
 ) -> tuple[NDArray[np.int64], list[Any]]:
-    """Counts how often each label was taken for each.
+    """Count each pair of a true and a predicted label.
 
     Args:
-        targets: The true labels: integers, bools or strings, as a sequence, array or tensor of any shape.
+        targets: The true labels: integers, bools or strings in a sequence, array or tensor.
         predictions: The predicted labels, as many as targets.
-        labels: The classes in the order of the axes; the sorted ones that occur where left out.
+        labels: The classes in the order of the axes; by default the sorted labels of the data.
+        ignore_index: Leave out the pairs whose true label is this one, as losses of torch do.
 
     Returns:
-        A matrix whose row is the true and whose column is the predicted label, and the labels.
+        A matrix with a row for each true and a column for each predicted label, and the labels.
 
     Raises:
-        ValueError: If the lengths differ, if there is nothing to count, if a label is given twice, or if one that
-            occurs is not among `labels`.
+        ValueError: If the lengths differ, there are no labels, `labels` has a duplicate, or a
+            label is not among `labels`.
         MissingExtraError: If numpy is not installed.
     """
     try:
@@ -44,6 +46,9 @@ def count_confusions(
     true, predicted = _flat(targets), _flat(predictions)
     if true.size != predicted.size:
         raise ValueError(f"targets has {true.size} labels, predictions {predicted.size}; they must be of one length")
+    if ignore_index is not None:
+        counted = true != (str(ignore_index) if true.dtype.kind in "US" else ignore_index)
+        true, predicted = true[counted], predicted[counted]
     if true.dtype.kind in "US" or predicted.dtype.kind in "US":
         true, predicted = true.astype(str), predicted.astype(str)
     if labels is None:
@@ -63,10 +68,11 @@ def count_confusions(
 def _flat(labels: Any) -> NDArray[Any]:
     import numpy as np
 
-    if hasattr(labels, "detach"):
-        labels = labels.detach().cpu()
-    array = np.asarray(labels).ravel()
-    if array.dtype.kind == "f":  # whole numbers that a computation left as floats
+    numbers = to_array(labels)
+    array = (np.asarray(labels) if numbers is None else numbers).ravel()
+    if array.dtype.kind == "f":  # whole numbers stored as floats
+        if not np.isfinite(array).all():
+            raise ValueError("labels are NaN or infinite; give class numbers or names")
         whole = array.astype(np.int64)
         if not np.array_equal(whole, array):
             raise ValueError("labels are fractions; give class numbers (an argmax of the scores) or names")
@@ -88,7 +94,7 @@ def _unique(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _positions(array: NDArray[Any], classes: NDArray[Any], argument: str) -> NDArray[np.int64]:
-    """Where each label stands among the classes."""
+    """Return the index of each label among the classes."""
     import numpy as np
 
     order = np.argsort(classes, kind="stable")
@@ -120,27 +126,30 @@ def build_confusion_matrix_figure(
     normalize: Normalize | None = None,
     title: str = "Confusion matrix",
     display_labels: Sequence[str] | None = None,
+    ignore_index: int | None = None,
 ) -> Figure:
-    """Counts and draws a confusion matrix.
+    """Draw a confusion matrix; the labels are as in `count_confusions`.
 
     Args:
-        targets: As in `count_confusions`.
-        predictions: As in `count_confusions`.
-        labels: As in `count_confusions`.
-        normalize: `"true"` divides each row by its sum, `"pred"` each column, `"all"` everything; None shows counts.
+        targets: The true labels.
+        predictions: The predicted labels.
+        labels: The classes in the order of the axes.
+        normalize: `"true"` divides each row by its sum, `"pred"` each column, `"all"` everything;
+            None shows counts.
         title: Title of the figure.
-        display_labels: What stands at the axes instead of the labels, one for each.
+        display_labels: Text for the axes instead of the labels, one for each.
+        ignore_index: As in `count_confusions`.
 
     Returns:
-        A matplotlib figure that pyplot knows nothing of.
+        A matplotlib figure that pyplot does not manage.
 
     Raises:
-        ValueError: As in `count_confusions`, or for an unknown `normalize`, or display labels of another number.
+        ValueError: For wrong labels, an unknown `normalize`, or a wrong number of display labels.
         MissingExtraError: If numpy or matplotlib is not installed.
     """
     if normalize not in (None, "true", "pred", "all"):
         raise ValueError(f"normalize must be 'true', 'pred', 'all' or None, not {normalize!r}")
-    matrix, classes = count_confusions(targets, predictions, labels)
+    matrix, classes = count_confusions(targets, predictions, labels, ignore_index=ignore_index)
     names = [str(name) for name in (classes if display_labels is None else display_labels)]
     if len(names) != len(classes):
         raise ValueError(f"display_labels has {len(names)} names for {len(classes)} labels")
@@ -166,9 +175,7 @@ def _normalized(matrix: NDArray[np.int64], normalize: Normalize | None) -> NDArr
     if normalize is None:
         return matrix
     total = {"true": matrix.sum(1, keepdims=True), "pred": matrix.sum(0, keepdims=True), "all": matrix.sum()}[normalize]
-    shares: NDArray[np.float64] = matrix / np.maximum(
-        total, 1
-    )  # a class that never occurs has a row of zeros, not of NaN
+    shares: NDArray[np.float64] = matrix / np.maximum(total, 1)  # zeros, not NaN
     return shares
 
 
@@ -186,6 +193,6 @@ def _write_numbers(axes: Any, shown: NDArray[Any], form: str) -> None:
     size = 9 if len(shown) <= 12 else 6
     for row, line in enumerate(shown):
         for column, value in enumerate(line):
-            # zeros stay in the background, so that the few mistakes of a good classifier are seen
+            # Zeros are grey, so that the few mistakes of a good classifier stand out.
             colour = "0.75" if value == 0 else "white" if value > half else "black"
             axes.text(column, row, form.format(value.item()), ha="center", va="center", color=colour, fontsize=size)

@@ -1,4 +1,4 @@
-"""The ready-made patterns: metrics in lower case make records, the patterns themselves stand in upper case."""
+"""The ready-made patterns in upper case, and functions of the same name that make records."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TEST_ACCURACY = MetricPattern("test_accuracy", "test/accuracy", "test", "test", 
 
 
 class RecordMaker(Protocol):
-    """Makes a record of one ready-made pattern."""
+    """A function that makes records of one pattern."""
 
     def __call__(self, value: Any, *, step: int | None = None) -> MetricRecord:
-        """Makes the record; see `MetricPattern.__call__`."""
+        """Make a record; see `MetricPattern.__call__`."""
         ...
 
 
@@ -35,8 +35,8 @@ def _maker(pattern: MetricPattern) -> RecordMaker:
         return pattern(value, step=step)
 
     make.__name__ = make.__qualname__ = pattern.name
-    make.__doc__ = f"A record of `{pattern.metric}` (step policy: {pattern.step_policy})."
-    # A test module that imports `test_loss` must not have it collected as a test; pytest heeds this on functions only.
+    make.__doc__ = f"Make a record of `{pattern.metric}` (step policy: {pattern.step_policy})."
+    # pytest must not collect an imported `test_loss` as a test; it heeds this on functions only.
     make.__test__ = False  # type: ignore[attr-defined]
     return make
 
@@ -52,11 +52,11 @@ test_accuracy = _maker(TEST_ACCURACY)
 
 @dataclass(frozen=True, slots=True)
 class CurveFigurePattern:
-    """A line figure of metrics over steps, rebuilt from the history of a run.
+    """A line figure of metrics over steps, built from the history of a run.
 
     Attributes:
-        name: Name under which the figure is logged.
-        metrics: Names of metrics, or shell patterns of names (`"*loss"`); each that exists becomes a line.
+        name: Name of the logged figure.
+        metrics: Names of metrics, or shell patterns of names (`"*loss"`); each match is a line.
         title: Title of the figure.
         y_label: Label of the vertical axis.
     """
@@ -67,17 +67,7 @@ class CurveFigurePattern:
     y_label: str = ""
 
     def build(self, history: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
-        """Draws the curves.
-
-        Args:
-            history: Steps and values of each metric.
-
-        Returns:
-            A matplotlib figure that pyplot knows nothing of.
-
-        Raises:
-            MissingExtraError: If matplotlib is not installed.
-        """
+        """Draw the curves from the steps and values of each metric; see `build_curve_figure`."""
         from ridgepole.metrics.curves import build_curve_figure
 
         return build_curve_figure(history, title=self.title or self.name, y_label=self.y_label)
@@ -88,11 +78,13 @@ class ConfusionMatrixFigurePattern:
     """A confusion matrix under a fixed name and with fixed labels.
 
     Attributes:
-        name: Name under which the figure is logged.
-        labels: The classes in the order of the axes; None takes those that occur.
-        normalize: `"true"` divides each row by its sum, `"pred"` each column, `"all"` everything, None counts.
+        name: Name of the logged figure.
+        labels: The classes in the order of the axes; None takes the ones in the data.
+        normalize: `"true"` divides each row by its sum, `"pred"` each column, `"all"` everything;
+            None shows counts.
         title: Title of the figure.
-        display_labels: What stands at the axes instead of the labels, one for each.
+        display_labels: Text for the axes instead of the labels, one for each.
+        ignore_index: Leave out the pairs whose true label is this one.
     """
 
     name: str = "confusion_matrix"
@@ -100,9 +92,10 @@ class ConfusionMatrixFigurePattern:
     normalize: Literal["true", "pred", "all"] | None = None
     title: str = "Confusion matrix"
     display_labels: tuple[str, ...] | None = None
+    ignore_index: int | None = None
 
     def build(self, targets: Any, predictions: Any) -> Figure:
-        """Counts and draws; see `build_confusion_matrix_figure`."""
+        """Count and draw; see `build_confusion_matrix_figure`."""
         from ridgepole.metrics.confusion import build_confusion_matrix_figure
 
         return build_confusion_matrix_figure(
@@ -112,6 +105,7 @@ class ConfusionMatrixFigurePattern:
             normalize=self.normalize,
             title=self.title,
             display_labels=self.display_labels,
+            ignore_index=self.ignore_index,
         )
 
 

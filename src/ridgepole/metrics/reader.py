@@ -1,26 +1,31 @@
-"""Reads metrics files back into one table, whatever state a crash left them in."""
+"""Reads metrics files into one table, whatever state a crash left them in."""
 
 from __future__ import annotations
 
 import io
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import orjson
+
 from ridgepole import rundir
 from ridgepole.errors import MissingExtraError, RunDirError
-from ridgepole.metrics.segments import abandoned_segments
+from ridgepole.metrics.codec import decode
 from ridgepole.metrics.uniform import WORDS, UniformReader
 
 if TYPE_CHECKING:
     import polars as pl
 
+
 CHUNK = 1 << 20  # bytes read at a time
-PARSED = 256 << 10  # bytes parsed into objects at a time: more cost more, in the collector's passes over what lives
+PARSED = 256 << 10  # bytes parsed into objects at a time: more make the garbage collector slower
 COLUMNS = ("seq", "time", "step", "name", "value", "text", "pattern", "stage", "split")
 
 _Columns = tuple[list[Any], ...]
@@ -28,15 +33,15 @@ _Columns = tuple[list[Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class MetricsTable:
-    """What was read, and what could not be.
+    """The metrics of a run.
 
     Attributes:
-        frame: The values, one a row; see `read_metrics`.
-        files: The files, in the order in which they were read.
-        records: How many lines held a record.
-        bad: How many whole lines were skipped because they are no records.
-        torn: How many files end in a torn line, which was skipped.
-        hidden: How many values belong to abandoned segments and were left out.
+        frame: One row for each value; see `read_metrics`.
+        files: The files in the order of reading.
+        records: Number of records.
+        bad: Number of skipped whole lines that are not records.
+        torn: Number of files that end in a torn line, which was skipped.
+        hidden: Number of values of abandoned segments, which were left out.
     """
 
     frame: pl.DataFrame
@@ -47,38 +52,50 @@ class MetricsTable:
     hidden: int
 
 
-def read_metrics(path: str | Path, raw: bool = False) -> pl.DataFrame:
-    """Reads the metrics of a run.
+def read_metrics(path: str | Path | Iterable[str | Path], raw: bool = False) -> pl.DataFrame:
+    """Read the metrics of a run, or of several runs.
 
-    Torn and bad lines are skipped; how many is said by the stdlib logger `ridgepole.metrics`, and `load_metrics`
-    returns the numbers.
+    Torn and bad lines are skipped. The stdlib logger `ridgepole.metrics` reports their number,
+    and `load_metrics` returns it.
 
     Args:
-        path: A run directory, a log directory or a metrics file.
-        raw: Whether to show abandoned segments, too.
+        path: A run directory, a log directory or a metrics file; or several of them.
+        raw: Whether to include abandoned segments.
 
     Returns:
-        A polars frame with one row for each value, by `seq`: `seq` (Int64), `time` (Float64, seconds since the epoch),
-        `step` (Int64), `name` (String), `value` (Float64), `text` (String), `pattern`, `stage`, `split` (String).
-        A number stands in `value`, NaN and the infinities included; a bool is 1.0 or 0.0 with `"true"` or `"false"` in
-        `text`; an integer that a float can't hold has its digits in `text`; a string stands in `text`, a sequence or
-        an array's summary there as JSON (`"nan"`, `"inf"` as strings), both with a null `value`.
+        A polars frame with one row for each value, ordered by `seq`. The columns are `seq` (Int64),
+        `time` (Float64, seconds since the epoch), `step` (Int64), `name` (String), `value`
+        (Float64), and `text`, `pattern`, `stage`, `split` (String).
+        Numbers are in `value`, including NaN and the infinities. A bool is 1.0 or 0.0 with `"true"`
+        or `"false"` in `text`. An integer that a float can't hold has its digits in `text`.
+        Strings are in `text`; sequences and summaries of arrays are there as JSON (`"nan"`,
+        `"inf"` as strings). Both have a null `value`.
+        With several paths, the names of their directories come first, as a column `run` (String).
 
     Raises:
-        RunDirError: If there is no such file, or no metrics file in the directory.
+        RunDirError: If the file does not exist, or the directory has no metrics file.
         MissingExtraError: If polars is not installed.
     """
+    if not isinstance(path, str | os.PathLike):
+        return _read_several([Path(each) for each in path], raw)
     table = load_metrics(path, raw)
     if table.bad or table.torn:
-        logging.getLogger("ridgepole.metrics").warning(
-            "%s: skipped %d unreadable and %d torn line(s) of %d", path, table.bad, table.torn,
-            table.records + table.bad + table.torn,
-        )  # fmt: skip
+        lines = table.records + table.bad + table.torn
+        message = "%s: skipped %d unreadable and %d torn line(s) of %d"
+        logging.getLogger("ridgepole.metrics").warning(message, path, table.bad, table.torn, lines)
     return table.frame
 
 
+def _read_several(paths: Sequence[Path], raw: bool) -> pl.DataFrame:
+    frames = [(path.resolve().name, read_metrics(path, raw)) for path in paths]
+    import polars as pl
+
+    empty = pl.DataFrame(schema={"run": pl.String(), **_schema()})
+    return pl.concat([empty, *(frame.select(pl.lit(name).alias("run"), pl.all()) for name, frame in frames)])
+
+
 def load_metrics(path: str | Path, raw: bool = False) -> MetricsTable:
-    """Reads the metrics of a run and says what could not be read; arguments and errors as in `read_metrics`."""
+    """Read the metrics of a run as `read_metrics` does, and count the skipped lines."""
     try:
         import polars as pl
     except ImportError as error:
@@ -96,7 +113,7 @@ def load_metrics(path: str | Path, raw: bool = False) -> MetricsTable:
 
 
 def metric_files(path: Path) -> tuple[list[Path], Path]:
-    """The metrics files behind a path, the main one first, and the directory that they lie in."""
+    """Return the metrics files of a path, the main one first, and their directory."""
     if path.is_dir():
         files = [file for file in path.glob(rundir.METRICS_GLOB) if file.is_file()]
         files.sort(key=lambda file: (file.name != rundir.METRICS, file.name))
@@ -104,7 +121,7 @@ def metric_files(path: Path) -> tuple[list[Path], Path]:
             raise RunDirError(f"{path} holds no metrics: there is no {rundir.METRICS_GLOB} in it")
         return files, path
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
+        what = "is not a file" if path.exists() else "does not exist"
         raise RunDirError(f"{path} {what}; give a run directory, a log directory or a metrics file")
     return [path], path.parent
 
@@ -112,9 +129,8 @@ def metric_files(path: Path) -> tuple[list[Path], Path]:
 def _schema() -> dict[str, pl.DataType]:
     import polars as pl
 
-    number, text = pl.Float64(), pl.String()
-    kinds = {"seq": pl.Int64(), "time": number, "step": pl.Int64(), "value": number}
-    return {name: kinds.get(name, text) for name in COLUMNS}
+    kinds = {"seq": pl.Int64(), "time": pl.Float64(), "step": pl.Int64(), "value": pl.Float64()}
+    return {name: kinds.get(name, pl.String()) for name in COLUMNS}
 
 
 def _frame(columns: _Columns) -> pl.DataFrame:
@@ -135,18 +151,15 @@ def _frame(columns: _Columns) -> pl.DataFrame:
 def _without_abandoned(frame: pl.DataFrame, directory: Path) -> pl.DataFrame:
     import polars as pl
 
-    for start, end in abandoned_segments(directory):
+    for start, end in rundir.abandoned_segments(directory):
         frame = frame.filter((pl.col("seq") < start) | (pl.col("seq") >= end))
     return frame
 
 
 class _Parser:
-    """Turns files into columns, counting what it has to skip."""
+    """Parses files to frames, and counts the lines that it skips."""
 
     def __init__(self) -> None:
-        from ridgepole.metrics.codec import decode
-
-        self._decode: Callable[[bytes], dict[str, Any]] = decode
         self._uniform = UniformReader()
         self.records = self.bad = self.torn = 0
 
@@ -161,10 +174,10 @@ class _Parser:
                 yield from self._parse_each(chunk)
 
     def _parse_each(self, chunk: bytes) -> Iterator[pl.DataFrame]:
-        """The records of a chunk whose lines differ."""
+        """Parse a chunk whose lines differ."""
         names: set[str] = set()
         words: set[str] = set()
-        for piece, _ in _pieces(io.BytesIO(chunk), PARSED):
+        for piece, _ in read_pieces(io.BytesIO(chunk), PARSED):
             columns = _plain_columns(piece) or self._columns(piece)
             self.records += len(columns[0])
             if columns[0]:
@@ -174,24 +187,21 @@ class _Parser:
         self._uniform.learn(names, words)
 
     def _columns(self, chunk: bytes) -> _Columns:
-        """The records of a chunk, line by line; what is none is counted."""
+        """Parse a chunk line by line, and count bad lines."""
         rows = []
         for line in chunk.split(b"\n")[:-1]:
             try:
-                rows.append(self._decode(line))
+                rows.append(decode(line))
             except (ValueError, TypeError, IndexError):
                 self.bad += 1
         return _columns_of(rows)
 
 
 def _plain_columns(chunk: bytes) -> _Columns | None:
-    """The records of a chunk that is parsed as one array, which is several times faster than line by line.
+    """Parse a chunk as one JSON array, which is several times faster than line by line.
 
-    Returns:
-        None where a line needs a look of its own: it is bad, or holds a number that is not finite.
+    Return None if a line is bad or has a number that is not finite.
     """
-    import orjson
-
     if b'"special"' in chunk:
         return None
     try:
@@ -216,20 +226,16 @@ def _plain_columns(chunk: bytes) -> _Columns | None:
 
 
 def read_chunks(path: Path, size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:
-    """The bytes of a file in pieces of whole lines.
+    """Yield a file in pieces of whole lines of about `size` bytes, each with True.
 
-    Args:
-        path: The file.
-        size: About how many bytes a piece has; a longer line makes a longer piece.
-
-    Yields:
-        A piece that ends in a line break and True; at the end, what follows the last line break and False.
+    A torn last line comes at the end, with False.
     """
     with path.open("rb") as file:
-        yield from _pieces(file, size)
+        yield from read_pieces(file, size)
 
 
-def _pieces(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bool]]:
+def read_pieces(file: BinaryIO, size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:
+    """Yield the rest of an open file as `read_chunks` does."""
     rest: list[bytes] = []
     while block := file.read(size):
         cut = block.rfind(b"\n") + 1
@@ -249,8 +255,8 @@ def _columns_of(rows: list[dict[str, Any]], kinds: Sequence[str] = WORDS) -> _Co
     values: list[Any] = list(chain.from_iterable(each.values() for each in metrics))
     texts: list[str | None] = []
     if not {float}.issuperset(map(type, values)):
-        texts = [_text(value) for value in values]
-        values = [_number(value) for value in values]
+        texts = [text_of_value(value) for value in values]
+        values = [number_of_value(value) for value in values]
     words: list[list[str | None]] = []
     for kind in WORDS:
         known = kind in kinds and any(kind in row for row in rows)
@@ -264,11 +270,13 @@ def _word(row: dict[str, Any], kind: str, name: str) -> str | None:
     return word if isinstance(word, str) else None
 
 
-def _number(value: Any) -> float | None:
+def number_of_value(value: Any) -> float | None:
+    """Return the `value` column of a decoded value."""
     return float(value) if isinstance(value, bool | int | float) else None
 
 
-def _text(value: Any) -> str | None:
+def text_of_value(value: Any) -> str | None:
+    """Return the `text` column of a decoded value."""
     kind = type(value)
     if kind is float:
         return None
@@ -278,15 +286,11 @@ def _text(value: Any) -> str | None:
         return "true" if value else "false"
     if kind is int:
         return None if float(value) == value else str(value)
-    return None if value is None else _json(value)
-
-
-def _json(value: Any) -> str | None:
-    import json
-
+    if value is None:
+        return None
     if isinstance(value, list):  # JSON has no NaN
         value = [repr(x) if type(x) is float and x - x != 0.0 else x for x in value]
     try:
         return json.dumps(value, ensure_ascii=False)
-    except RecursionError:  # nothing that we write; the row stays, without its text
+    except RecursionError:  # Ridgepole writes no such value; the row stays, without its text
         return None

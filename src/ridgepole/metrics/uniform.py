@@ -1,4 +1,4 @@
-"""Reads lines that are all of a kind in one go, which is several times faster than parsing each for itself."""
+"""Parse lines of metrics that are all alike with polars, several times faster than one by one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
+
 WORDS = ("pattern", "stage", "split")
 
 _MAX_NAMES = 256
-_MAX_SPARSE = 4  # values that a chunk would hold if each of its lines had all names, for one that it does hold
+_MAX_SPARSE = 4  # the largest ratio of lines times names to values in a chunk
 _MAX_FAILURES = 8
-_EXACT = 2**53  # from here on a float can't hold every integer
+_EXACT = 2**53  # above it a float can't hold every integer
 
 
 class UniformReader:
-    """Parses chunks of lines whose metrics are plain numbers under names that were seen before.
+    """Parses chunks of lines whose metrics are plain numbers under known names.
 
-    The names are learnt from the chunks that were parsed in another way. The parser is told of a type for each, and
-    refuses anything else; what it would pass over in silence (a name that it was not told of) shows in the number of
-    keys: a chunk is taken only if exactly as many came out as the text has.
+    The names come from chunks that were parsed line by line. The schema refuses other types.
+    polars would silently skip an unknown name, so a chunk counts only if the number of parsed
+    keys equals the number of keys in the text.
     """
 
     def __init__(self) -> None:
@@ -30,27 +31,30 @@ class UniformReader:
         self._failures = 0
 
     def learn(self, names: set[str], words: set[str]) -> None:
-        """Takes note of names of metrics, and which of `WORDS` lines have."""
+        """Add names of metrics, and the `WORDS` that occur."""
         self._names |= dict.fromkeys(sorted(names))
         self._words |= dict.fromkeys(sorted(words))
 
     def read(self, chunk: bytes) -> tuple[pl.DataFrame, int] | None:
-        """The values of a chunk.
+        """Return a frame of whole lines as in `read_metrics`, and the number of lines.
 
-        Args:
-            chunk: Whole lines.
+        Return None if a line is bad or of another kind.
+        """
+        wide = self.wide(chunk)
+        return None if wide is None else (self._long(*wide), wide[0].height)
 
-        Returns:
-            A frame as that of `read_metrics`, with the lines' values in their order, and how many lines there were;
-            None where the chunk needs another look: a line of it is bad, or of another kind.
+    def wide(self, chunk: bytes) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.DataFrame]] | None:
+        """Return whole lines as a frame of `seq`, `time` and `step`, one of metrics, and the words.
+
+        Return None if a line is bad or of another kind. A metric that a line lacks is null.
         """
         if self._failures >= _MAX_FAILURES or not 0 < len(self._names) <= _MAX_NAMES:
             return None
-        read = self._read(chunk)
-        self._failures = 0 if read is not None else self._failures + 1
-        return read
+        wide = self._wide(chunk)
+        self._failures = 0 if wide is not None else self._failures + 1
+        return wide
 
-    def _read(self, chunk: bytes) -> tuple[pl.DataFrame, int] | None:
+    def _wide(self, chunk: bytes) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.DataFrame]] | None:
         import polars as pl
 
         lines, keys = chunk.count(b"\n"), chunk.count(b'":')
@@ -69,7 +73,7 @@ class UniformReader:
         found += sum(_present(word) + lines - frame[kind].null_count() for kind, word in words.items())
         if found != keys or not _is_exact(metrics, frame):
             return None
-        return self._long(frame.select(once), metrics, words), lines
+        return frame.select(once), metrics, words
 
     def _schema(self) -> dict[str, Any]:
         import polars as pl
@@ -81,7 +85,7 @@ class UniformReader:
         )
 
     def _long(self, once: pl.DataFrame, metrics: pl.DataFrame, words: dict[str, pl.DataFrame]) -> pl.DataFrame:
-        """One row for each value, a line's values together."""
+        """Return one row for each value, the values of a line together."""
         import polars as pl
 
         names, lines = list(self._names), once.height
@@ -101,19 +105,19 @@ class UniformReader:
 
 
 def _interleaved(columns: pl.DataFrame, name: str) -> pl.Series:
-    """The columns' values, row by row."""
+    """Return the columns' values, row by row."""
     import polars as pl
 
     return columns.select(pl.concat_list(pl.all()).explode().alias(name)).to_series()
 
 
 def _present(frame: pl.DataFrame) -> int:
-    """How many cells hold something."""
+    """Return the number of cells that are not null."""
     return frame.height * frame.width - sum(column.null_count() for column in frame)
 
 
 def _is_exact(metrics: pl.DataFrame, frame: pl.DataFrame) -> bool:
-    """Whether no value may be an integer that a float can't hold, and no number is at the end of its range."""
+    """Return whether floats hold all values exactly, and no number is at the end of its range."""
     import polars as pl
 
     largest = metrics.select(pl.all().abs().max()).row(0)

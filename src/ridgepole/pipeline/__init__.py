@@ -1,1 +1,1 @@
-"""From a description to a run: builder, controller, executor, runner."""
+"""From a description to a run: `spec` checks it, `run` runs it, `api` is what users call."""

@@ -1,4 +1,4 @@
-"""Packages that only sweeps need, asked for by name before they are imported."""
+"""Checks for the packages that only sweeps need, before they are imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES = {"yaml": "pyyaml"}
 
 
 def need(package: str, wanted_by: str) -> None:
-    """Makes sure that a package can be imported.
+    """Make sure that a package can be imported.
 
     Raises:
         MissingExtraError: If it is not installed.

@@ -1,4 +1,4 @@
-"""The only module that knows the file names inside a sweep's directory, `<run root>/.sweeps/<id>`."""
+"""The file names inside a sweep's directory, `<run root>/.sweeps/<id>`, known only here."""
 
 from __future__ import annotations
 
@@ -18,17 +18,8 @@ FORMAT = 1
 SWEEPS = ".sweeps"
 RECORD = "sweep.json"
 SPEC = "spec.json"
-COPY = "source"
-JOURNAL = "journal.log"
-LOCK = "driver.lock"
-TRIALS = "trials"
 PIPELINE = "pipeline.resolved.json"
-WANDB = "wandb"
-ATTACHED = "attached.json"
-REPORT = "report"
 PAGE = "report.html"
-TASKS = "tasks"
-LOG = "executor.log"
 
 
 class SweepDir:
@@ -40,10 +31,17 @@ class SweepDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        self.journal = self.path / "journal.log"  # Optuna's
+        self.report = self.path / "report"
+        self.wandb = self.path / "wandb"  # written by W&B's client for the sweep itself
+        self.tasks = self.path / "tasks"  # kept by a scheduler's client
+        self.log = self.path / "executor.log"  # printed by a scheduler's client
+        self._trials = self.path / "trials"
+        self._attached = self.wandb / "attached.json"
 
     @classmethod
     def create(cls, root: Path) -> SweepDir:
-        """Makes the directory of a new sweep below a run root.
+        """Make the directory of a new sweep below a run root.
 
         Raises:
             SweepError: If it can't be made.
@@ -57,7 +55,7 @@ class SweepDir:
                     made.path.mkdir()
                 except FileExistsError:
                     continue
-                (made.path / TRIALS).mkdir()
+                made._trials.mkdir()
                 return made
         except OSError as error:
             raise SweepError(f"can't make a sweep's directory in {home}: {error.strerror or error}") from error
@@ -73,90 +71,73 @@ class SweepDir:
         return self.path.parents[1]
 
     @property
-    def journal(self) -> Path:
-        """Optuna's journal."""
-        return self.path / JOURNAL
-
-    @property
     def lock(self) -> Flock:
-        """Held by the one driver."""
-        return Flock(self.path / LOCK)
-
-    @property
-    def report(self) -> Path:
-        """The directory of its report."""
-        return self.path / REPORT
+        """The lock of the one driver."""
+        return Flock(self.path / "driver.lock")
 
     @property
     def page(self) -> Path | None:
-        """The page of its report; None where none was written."""
+        """The page of the report; None before it was written."""
         page = self.report / PAGE
         return page if page.is_file() else None
 
+    def exists(self) -> bool:
+        """Return whether this process sees the sweep, over a shared file system too."""
+        return (self.path / RECORD).is_file()
+
+    # --- trials
+
+    def _trial(self, number: int, suffix: str) -> Path:
+        return self._trials / f"{number:06d}.{suffix}"
+
     def trial_lock(self, number: int) -> Flock:
-        """Held by the process that runs a trial for another one."""
+        """Return the lock of the process that runs a trial for another one."""
         return Flock(self._trial(number, "lock"))
 
     def trial_log(self, number: int) -> Path:
-        """What a trial prints in a process of its own."""
+        """Return the file for the output of a trial in a process of its own."""
         return self._trial(number, "log")
 
     def trial_events(self, number: int, attempt: int) -> Path:
-        """What an attempt says, for who has no pipe to it."""
+        """Return the file for the events of an attempt to which no pipe leads."""
         return self._trial(number, f"{attempt}.events")
 
-    def trial_wish(self, number: int, attempt: int) -> Path:
-        """What an attempt is asked for, likewise."""
+    def trial_request(self, number: int, attempt: int) -> Path:
+        """Return the file for the requests to such an attempt."""
         return self._trial(number, f"{attempt}.ask")
 
     def trial_result(self, number: int, attempt: int) -> Path:
-        """How an attempt in another process went."""
+        """Return the file for the outcome of an attempt in another process."""
         return self._trial(number, f"{attempt}.json")
 
-    @property
-    def wandb(self) -> Path:
-        """What W&B's client writes for the sweep itself."""
-        return self.path / WANDB
-
-    def attached(self) -> dict[str, Any]:
-        """What W&B calls this sweep; empty where W&B does not have it."""
-        return read_json(self.wandb / ATTACHED)
-
-    def attach(self, fields: Mapping[str, Any]) -> None:
-        """Notes what W&B calls this sweep."""
-        write_atomically(self.wandb / ATTACHED, json.dumps(dict(fields)).encode() + b"\n")
-
     def trial_task(self, number: int, attempt: int) -> Path:
-        """Which task of a scheduler runs an attempt."""
+        """Return the file that names the scheduler's task of an attempt."""
         return self._trial(number, f"{attempt}.task")
 
-    @property
-    def tasks(self) -> Path:
-        """What a scheduler's client keeps of its tasks."""
-        return self.path / TASKS
+    def trial_wandb(self, number: int) -> Path:
+        """Return the directory for W&B's files of a trial that runs a function."""
+        return self._trial(number, "wandb")
 
-    @property
-    def log(self) -> Path:
-        """What a scheduler's client prints."""
-        return self.path / LOG
+    # --- records
 
-    def is_there(self) -> bool:
-        """Whether this process sees the sweep, as another machine does only through a file system that both share."""
-        return (self.path / RECORD).is_file()
+    def attached(self) -> dict[str, Any]:
+        """Return W&B's names of this sweep; empty where W&B does not have it."""
+        return read_json(self._attached)
 
-    def _trial(self, number: int, kind: str) -> Path:
-        return self.path / TRIALS / f"{number:06d}.{kind}"
+    def attach(self, fields: Mapping[str, Any]) -> None:
+        """Record W&B's names of this sweep."""
+        write_atomically(self._attached, json.dumps(dict(fields)).encode() + b"\n")
 
     def write_record(self, fields: Mapping[str, Any]) -> None:
-        """Replaces `sweep.json`."""
+        """Replace `sweep.json`."""
         text = json.dumps({"format": FORMAT, "id": self.id, **fields}, indent=2, ensure_ascii=False, default=str)
         write_atomically(self.path / RECORD, text.encode("utf-8", "replace") + b"\n")
 
     def record(self) -> dict[str, Any]:
-        """What `sweep.json` holds.
+        """Return the content of `sweep.json`.
 
         Raises:
-            SweepError: If this is no sweep, or a newer Ridgepole wrote it.
+            SweepError: If this is not a sweep, or a newer Ridgepole wrote it.
         """
         fields = read_json(self.path / RECORD)
         if not fields:
@@ -166,62 +147,61 @@ class SweepDir:
         return fields
 
     def write_pipeline(self, description: Mapping[str, Any]) -> None:
-        """Writes what the pipeline is, so that a resume notices where it is another one."""
+        """Record the pipeline, so that a resume notices that it changed."""
         write_atomically(self.path / PIPELINE, json.dumps(dict(description), indent=2).encode() + b"\n", 0o600)
 
     def pipeline(self) -> dict[str, Any]:
-        """What the pipeline was; empty where the sweep runs a function."""
+        """Return the recorded pipeline; empty where the sweep runs a function."""
         return read_json(self.path / PIPELINE)
 
     def write_spec(self, spec: Mapping[str, Any], source: bytes, suffix: str) -> None:
-        """Writes the definition, and the file that it came from; both may hold secrets."""
+        """Record the definition, and the file that it came from; both may hold secrets."""
         write_atomically(self.path / SPEC, json.dumps(spec, indent=2).encode() + b"\n", 0o600)
         if source:
-            write_atomically(self.path / f"{COPY}{suffix}", source, 0o600)
+            write_atomically(self.path / f"source{suffix}", source, 0o600)
 
     def spec(self) -> dict[str, Any]:
-        """The definition.
+        """Return the definition.
 
         Raises:
-            SweepError: If it is gone.
+            SweepError: If it is missing.
         """
         spec = read_json(self.path / SPEC)
         if not spec:
-            raise SweepError(f"sweep {self.id} can't go on: {self.path / SPEC} is missing or damaged")
+            raise SweepError(f"sweep {self.id} can't be resumed or read: {self.path / SPEC} is missing or damaged")
         return spec
 
 
 def list_sweeps(root: Path) -> Iterator[SweepDir]:
-    """The sweeps below a run root, newest first."""
-    home = root.absolute() / SWEEPS
+    """Return the sweeps below a run root, newest first."""
     try:
-        names = sorted((path.name for path in home.iterdir()), reverse=True)
+        paths = sorted((root.absolute() / SWEEPS).iterdir(), reverse=True)
     except OSError:
-        return
-    for name in names:
-        if (home / name / RECORD).is_file():
-            yield SweepDir(home / name)
+        return iter(())
+    return (sweep for sweep in map(SweepDir, paths) if sweep.exists())
 
 
 def find_sweep(spec: str | None, root: Path) -> SweepDir:
-    """Finds a sweep by id, unique prefix or path; the newest when None or `latest`.
+    """Find a sweep by id, unique prefix or path; the newest when None or `latest`.
 
     Raises:
-        RunDirError: If there is none, or more than one.
+        RunDirError: If no sweep fits, or more than one.
     """
-    if spec and (os.sep in spec or (Path(spec) / RECORD).is_file()):
-        if not (Path(spec) / RECORD).is_file():
+    if spec and (os.sep in spec or SweepDir(Path(spec)).exists()):
+        sweep = SweepDir(Path(spec))
+        if not sweep.exists():
             raise RunDirError(f"{spec} is not a sweep: it has no {RECORD}")
-        return SweepDir(Path(spec))
-    names = [sweep.id for sweep in list_sweeps(root)]
-    if not names:
-        raise RunDirError(f"no sweeps in {root}; name another root with --run-dir")
+        return sweep
+    sweeps = {sweep.id: sweep for sweep in list_sweeps(root)}
+    if not sweeps:
+        raise RunDirError(f"no sweeps in {root}; name another root with --runs-dir")
+    newest = next(iter(sweeps))
     if spec in (None, "", "latest"):
-        return SweepDir(root / SWEEPS / names[0])
-    fitting = [name for name in names if name.startswith(spec or "")]
+        return sweeps[newest]
+    fitting = [name for name in sweeps if name.startswith(spec or "")]
     if len(fitting) == 1:
-        return SweepDir(root / SWEEPS / fitting[0])
+        return sweeps[fitting[0]]
     if fitting:
         raise RunDirError(f"{spec!r} fits {len(fitting)} sweeps in {root}: {', '.join(fitting[:5])}")
-    hint = did_you_mean(spec or "", names)
-    raise RunDirError(f"no sweep {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
+    hint = did_you_mean(spec or "", sweeps)
+    raise RunDirError(f"no sweep {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {newest}'}")

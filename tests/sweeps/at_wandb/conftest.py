@@ -1,11 +1,6 @@
 """Surroundings for sweeps at W&B: a server on loopback, nobody's account, agents that ask often."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for the modules there that are no tests
 
 from wandb_server import KEY, SweepServer, forget_account
 
@@ -18,7 +13,7 @@ if "ridgepole.sweeps.wandb.agent" in " ".join(sys.orig_argv):
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
+def surroundings(monkeypatch, tmp_path, quick_python):
     forget_account(monkeypatch, tmp_path / "home")
     (tmp_path / "quick").mkdir()
     (tmp_path / "quick" / "sitecustomize.py").write_text(QUICK)

@@ -1,4 +1,4 @@
-"""Runs each trial as a task of a Ray cluster, or of a local one that lives as long as the sweep."""
+"""Run each trial as a task of a Ray cluster, or of a local one that lives as long as the sweep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,111 +18,113 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ridgepole.children import our_python
 from ridgepole.errors import SweepError
-from ridgepole.sweeps.executors.base import EXCLUSIVE, TrialSpec
-from ridgepole.sweeps.executors.errand import Parcel
-from ridgepole.sweeps.executors.raygateway import Settings
-from ridgepole.sweeps.executors.tasks import Gone, Task, TaskExecutor
+from ridgepole.sweeps.executors.ray_gateway import RaySettings
+from ridgepole.sweeps.executors.remote_task import TaskPayload
+from ridgepole.sweeps.executors.tasks import Task, TaskExecutor, TaskExited
+from ridgepole.sweeps.executors.trial_process import EXCLUSIVE
 from ridgepole.sweeps.extras import need
-from ridgepole.sweeps.jobs import Job
-from ridgepole.sweeps.options import Options
+from ridgepole.sweeps.run.targets import Target
+from ridgepole.sweeps.run.trial import TrialSpec
+from ridgepole.sweeps.spec.options import Options
 
-_OPEN_SECONDS = 120.0
-"""How long it may take to start a local cluster, or to connect to another."""
-_PATIENCE = 30.0
-"""How long a cluster's head may be out of reach before the sweep stops."""
+_OPEN_SECONDS = 120.0  # time to start a local cluster, or to connect to another
+_PATIENCE = 30.0  # time that a cluster's head may be unreachable before the sweep stops
 _CLOSE_SECONDS = 20.0
-_REST = 0.1
-_SHORT = 24
+_POLL_SECONDS = 0.1
+_SHORT = 24  # the most characters of the temporary directory, as sockets in it have short paths
 _SHARED = {**EXCLUSIVE, "RIDGEPOLE_DEVICE_LEASE": "shared"}
 
 
-def make(options: Options, workers: int) -> RayExecutor:
-    """The executor, with so many tasks at most."""
-    return RayExecutor(options.ray, workers, reuse=options.reuse_workers)
-
-
-def check(options: Options) -> None:
-    """Finds out what can be known before anything is made.
-
-    Raises:
-        MissingExtraError: If Ray is not installed.
-    """
-    del options
-    for package in ("ray", "cloudpickle"):
-        need(package, "the executor 'ray'")
-
-
 class RayExecutor(TaskExecutor[int]):
-    """One task of Ray Core for each attempt of a trial, never retried by Ray itself.
+    """An executor that submits one task of Ray Core for each attempt, which Ray never retries.
 
-    Ray runs in a process of its own beside the driver, the gateway: Ray ends a process whose cluster has gone, and
-    prints on its terminal, and the driver must suffer neither.
+    Ray runs in a process beside the driver, the gateway: it ends a process whose cluster has died,
+    and prints on its terminal.
 
     Args:
-        wishes: `address`, and what a trial needs.
-        workers: How many tasks wait or run at a time.
+        parameters: `address`, and the resources of a trial.
+        workers: The number of tasks that wait or run at a time.
         reuse: Whether a worker process runs one trial after another.
     """
 
-    def __init__(self, wishes: Mapping[str, Any], workers: int, *, reuse: bool) -> None:
+    def __init__(self, parameters: Mapping[str, Any], workers: int, *, reuse: bool) -> None:
         super().__init__(workers)
-        self._address = str(wishes.get("address") or os.environ.get("RAY_ADDRESS") or "local")
-        needs = {key: value for key, value in wishes.items() if key != "address"}
-        self._settings = Settings(self._address, needs, reuse, _PATIENCE)
+        self._address = str(parameters.get("address") or os.environ.get("RAY_ADDRESS") or "local")
+        needs = {key: value for key, value in parameters.items() if key != "address"}
+        self._settings = RaySettings(address=self._address, needs=needs, reuse=reuse, patience=_PATIENCE)
         self._folder: str | None = None
         self._gateway: subprocess.Popen[bytes] | None = None
         self._conn: Connection[Any, Any] | None = None
-        self._ended: dict[int, Gone] = {}
+        self._ended: dict[int, TaskExited] = {}
         self._submitted = 0
         self._lost = ""
         self._log = Path(os.devnull)
 
-    # --- what TaskExecutor asks for
+    @classmethod
+    def validate(cls, options: Options) -> None:
+        """Check that Ray is installed."""
+        del options
+        for package in ("ray", "cloudpickle"):
+            need(package, "the executor 'ray'")
 
-    def _open(self, job: Job) -> Parcel:
+    @classmethod
+    def create(cls, options: Options, workers: int) -> RayExecutor:
+        """Return an executor with so many tasks at most."""
+        return cls(options.ray, workers, reuse=options.reuse_workers)
+
+    # --- the scheduler
+
+    def _open(self, target: Target) -> TaskPayload:
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
         gpus = self._settings.needs.get("num_gpus") or 0
-        part = isinstance(gpus, float) and not gpus.is_integer()  # several trials on a card, as was asked for
-        moves = "working_dir" not in (self._settings.needs.get("runtime_env") or {})
-        parcel = Parcel.of(job, cloudpickle.dumps, _SHARED if part else EXCLUSIVE, moves=moves)
+        # Several trials on a GPU, as was asked for
+        shared = isinstance(gpus, float) and not gpus.is_integer()
+        own_folder = "working_dir" in (self._settings.needs.get("runtime_env") or {})
+        payload = TaskPayload.pack(
+            target, cloudpickle.dumps, _SHARED if shared else EXCLUSIVE, change_folder=not own_folder
+        )
         self._log = self.directory.log
-        self._late = 0.0 if self._address == "local" else self._late
         if self._address == "local":
+            self._outcome_delay = 0.0
             self._folder = _short_folder()
             self._settings = replace(self._settings, folder=self._folder)
-        self._start_gateway(parcel)
+        self._start_gateway(payload)
         self._wait_until_open()
-        return parcel
+        return payload
 
-    def _launch(self, parcel: Parcel, spec: TrialSpec) -> int:
-        del parcel  # the gateway has it
+    def _launch(self, payload: TaskPayload, spec: TrialSpec) -> int:
+        del payload  # the gateway has it
         self._submitted += 1
         self._send("submit", self._submitted, spec)
         return self._submitted
 
-    def _gone(self, task: Task[int]) -> Gone | None:
-        return self._ended.get(task.handle) or (Gone(self._lost) if self._lost else None)
+    def _exit_of(self, task: Task[int]) -> TaskExited | None:
+        return self._ended.get(task.handle) or (TaskExited(self._lost) if self._lost else None)
 
-    def _drop(self, task: Task[int]) -> None:
+    def _cancel(self, task: Task[int]) -> None:
         self._send("cancel", task.handle, False)
 
     def _kill(self, task: Task[int]) -> None:
         self._send("cancel", task.handle, True)
 
-    def _rest(self, timeout: float) -> None:
-        for message in self._messages(min(timeout, _REST)):
+    def _clean_up(self, task: Task[int]) -> None:
+        self._ended.pop(task.handle, None)
+
+    def _wait(self, timeout: float) -> None:
+        for message in self._messages(min(timeout, _POLL_SECONDS)):
             if message[0] == "gone":
                 self._ended[message[1]] = message[2]
             elif message[0] == "lost":
                 self._lost = message[1]
         if self._lost and not self._closed:
-            raise SweepError(f"{self._lost}; what Ray said stands in {self._log}")
+            raise SweepError(f"{self._lost}; see Ray's output in {self._log}")
         if self._lost:
             time.sleep(timeout)
 
-    def _shut(self) -> None:
+    def _disconnect(self) -> None:
         gateway, conn = self._gateway, self._conn
         self._gateway = self._conn = None
         if conn is not None:
@@ -132,7 +133,8 @@ class RayExecutor(TaskExecutor[int]):
         if gateway is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 gateway.wait(1.0 if self._lost else _CLOSE_SECONDS)
-            with contextlib.suppress(ProcessLookupError):  # a local cluster's processes are in its group
+            # A local cluster's processes are in its group
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(gateway.pid, signal.SIGKILL)
             gateway.wait()
         if conn is not None:
@@ -142,14 +144,12 @@ class RayExecutor(TaskExecutor[int]):
 
     # --- the gateway
 
-    def _start_gateway(self, parcel: Parcel) -> None:
+    def _start_gateway(self, payload: TaskPayload) -> None:
         ours, theirs = socket.socketpair()
         self._conn = Connection(ours.detach())
-        paths = f"import sys; sys.path[:] = {sys.path!r}"
-        code = f"{paths}\nfrom {Settings.__module__} import main; main({theirs.fileno()})"
         with theirs, self._log.open("ab") as log:
             self._gateway = subprocess.Popen(  # noqa: S603 - this interpreter, with our own code
-                [sys.executable, "-c", code],
+                our_python(RaySettings.__module__, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -157,31 +157,31 @@ class RayExecutor(TaskExecutor[int]):
                 start_new_session=True,  # Ctrl-C on the terminal is the driver's
                 env=self._environ(),
             )
-        self._send("open", self._settings, parcel)
+        self._send("open", self._settings, payload)
 
     def _environ(self) -> dict[str, str]:
         environ = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
         if self._address == "local" and not any(name.startswith("RAY_AUTH_") for name in environ):
-            # Ray listens to the network; a token of its own keeps others out, and leaves none in the home directory
+            # Ray listens to the network: a token, not kept in the home directory, keeps others out.
             environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         return environ
 
     def _wait_until_open(self) -> None:
-        until = time.monotonic() + _OPEN_SECONDS
-        while time.monotonic() < until:
-            for message in self._messages(_REST):
+        deadline = time.monotonic() + _OPEN_SECONDS
+        while time.monotonic() < deadline:
+            for message in self._messages(_POLL_SECONDS):
                 if message[0] == "open":
                     if message[1]:
                         logging.getLogger("ridgepole.sweeps").warning("%s", message[1])
                     return
-                raise SweepError(f"{message[1]}; what Ray said stands in {self._log}")
+                raise SweepError(f"{message[1]}; see Ray's output in {self._log}")
             if self.guard is not None and self.guard.requested is not None:
                 raise self.guard.requested
         raise SweepError(f"Ray at {self._address!r} did not answer for {_OPEN_SECONDS:.0f} s; see {self._log}")
 
     def _send(self, *message: object) -> None:
         if self._conn is not None:
-            with contextlib.suppress(OSError):  # it has died, which the next look finds out
+            with contextlib.suppress(OSError):  # it has died, which the next read finds out
                 self._conn.send(message)
 
     def _messages(self, timeout: float) -> list[tuple[Any, ...]]:
@@ -197,6 +197,6 @@ class RayExecutor(TaskExecutor[int]):
 
 
 def _short_folder() -> str:
-    """Makes a directory of the cluster's own. Ray has sockets in it, whose whole paths must not be over 107 bytes."""
+    """Make a directory for the cluster. Paths of Ray's sockets in it may have 107 bytes."""
     home = tempfile.gettempdir()
     return tempfile.mkdtemp(prefix="rp-ray-", dir=home if len(home) <= _SHORT else "/tmp")  # noqa: S108 - as Ray itself

@@ -1,4 +1,4 @@
-"""Runs each trial as a job of SLURM, or as a process of this machine in its place, through submitit."""
+"""Run each trial as a job of SLURM, or as a local process in its place, through submitit."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ridgepole.errors import SweepError, did_you_mean, text_of
 from ridgepole.files import read_json
-from ridgepole.sweeps.executors.base import EXCLUSIVE, TrialSpec, for_workers
-from ridgepole.sweeps.executors.errand import Parcel
-from ridgepole.sweeps.executors.slurmjobs import Jobs, LocalJobs, SlurmJobs, perform_job
-from ridgepole.sweeps.executors.tasks import Gone, Task, TaskExecutor
+from ridgepole.sweeps.executors.remote_task import TaskPayload
+from ridgepole.sweeps.executors.slurm_jobs import Jobs, LocalJobs, SlurmJobs, run_job
+from ridgepole.sweeps.executors.tasks import Task, TaskExecutor, TaskExited
+from ridgepole.sweeps.executors.trial_process import EXCLUSIVE, replace_text, worker_environ
 from ridgepole.sweeps.extras import need
-from ridgepole.sweeps.jobs import Job
-from ridgepole.sweeps.options import Options
-from ridgepole.sweeps.outcome import Outcome
+from ridgepole.sweeps.run.targets import Target
+from ridgepole.sweeps.run.trial import TrialSpec
+from ridgepole.sweeps.spec.options import Options
+from ridgepole.sweeps.study.outcome import TrialOutcome
 
 if TYPE_CHECKING:
     import submitit
@@ -26,42 +27,23 @@ if TYPE_CHECKING:
 _SHARED = frozenset(
     ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout")
 )
-"""Parameters that submitit knows for every cluster; all others have the cluster's name in front."""
+"""Submitit's parameters for every cluster; all others begin with the cluster's name."""
 _CLUSTERS = ("slurm", "local", "auto")
-_TIMEOUTS = 3
-"""How often a trial may run out of time before it has failed: `max_num_timeout`, as submitit has it."""
+_TIMEOUTS = 3  # default of submitit's `max_num_timeout`: timeouts after which a trial has failed
 _WEEK_MIN = 10080
-_EARLY_SECONDS = 120.0
-"""How much earlier than it was asked to SLURM may warn, and how long a job may take to begin its trial."""
-_REST = 0.1
-
-
-def make(options: Options, workers: int) -> SlurmExecutor:
-    """The executor, with so many jobs at most."""
-    return SlurmExecutor(options.slurm, workers)
-
-
-def check(options: Options) -> None:
-    """Finds out what can be known before anything is made.
-
-    Raises:
-        MissingExtraError: If submitit is not installed.
-        SweepError: If there is no SLURM.
-    """
-    need("submitit", "the executor 'slurm'")
-    if options.slurm.get("cluster", "slurm") == "slurm" and shutil.which("srun") is None:
-        message = "there is no SLURM here (no 'srun' on the PATH)"
-        raise SweepError(f"{message}: start the sweep on a login node, or write ridgepole.slurm.cluster = 'local'")
+_EARLY_SECONDS = 120.0  # SLURM may warn this much early, or a job take so long to begin its trial
+_POLL_SECONDS = 0.1
 
 
 class SlurmExecutor(TaskExecutor[str]):
-    """One job for each attempt of a trial; jobs outlive their driver, and the next one takes them over.
+    """An executor that submits one job for each attempt of a trial.
 
-    A job that is preempted, or has run out of time, has stopped at a tick with a checkpoint and is submitted again.
+    Jobs outlive their driver, and the next one adopts them. A preempted job, or one that has run
+    out of time, has stopped at a tick with a checkpoint. It is submitted again.
 
     Args:
         parameters: Those of submitit, with or without `slurm_` in front, and `cluster`.
-        workers: How many jobs wait or run at a time.
+        workers: The number of jobs that wait or run at a time.
     """
 
     def __init__(self, parameters: Mapping[str, Any], workers: int) -> None:
@@ -73,13 +55,28 @@ class SlurmExecutor(TaskExecutor[str]):
         self._client: submitit.AutoExecutor | None = None
         self._jobs: Jobs = LocalJobs()
 
-    # --- what TaskExecutor asks for
+    @classmethod
+    def validate(cls, options: Options) -> None:
+        """Check that submitit is installed, and SLURM too where it is used."""
+        need("submitit", "the executor 'slurm'")
+        if options.slurm.get("cluster", "slurm") == "slurm" and shutil.which("srun") is None:
+            message = "SLURM is not available here (no 'srun' on the PATH)"
+            raise SweepError(f"{message}: start the sweep on a login node, or write ridgepole.slurm.cluster = 'local'")
 
-    def _open(self, job: Job) -> Parcel:
+    @classmethod
+    def create(cls, options: Options, workers: int) -> SlurmExecutor:
+        """Return an executor with so many jobs at most."""
+        return cls(options.slurm, workers)
+
+    # --- the scheduler
+
+    def _open(self, target: Target) -> TaskPayload:
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
 
         if self._cluster not in _CLUSTERS:
-            raise SweepError(f"ridgepole.slurm.cluster is one of {', '.join(_CLUSTERS)}, not {self._cluster!r}")
+            raise SweepError(
+                f"expected one of {', '.join(_CLUSTERS)} as ridgepole.slurm.cluster, got {self._cluster!r}"
+            )
         if self._cluster == "auto":
             self._cluster = "slurm" if shutil.which("srun") else "local"
         # submitit writes on standard output, where the result goes
@@ -87,86 +84,80 @@ class SlurmExecutor(TaskExecutor[str]):
         self._client = self._make_client()
         self._jobs = SlurmJobs() if self._cluster == "slurm" else LocalJobs()
         if self._cluster == "slurm":
-            return Parcel.of(job, cloudpickle.dumps, EXCLUSIVE)
-        self._late = 0.0
-        return Parcel.of(job, cloudpickle.dumps, for_workers(self._count))
+            return TaskPayload.pack(target, cloudpickle.dumps, EXCLUSIVE)
+        self._outcome_delay = 0.0
+        return TaskPayload.pack(target, cloudpickle.dumps, worker_environ(self._workers))
 
-    def _launch(self, parcel: Parcel, spec: TrialSpec) -> str:
+    def _launch(self, payload: TaskPayload, spec: TrialSpec) -> str:
         assert self._client is not None
-        # Noted before and after: of a job that was submitted by a driver killed in between, its successor knows at
-        # least that there is a later attempt, and it ends at once.
+        # Written before and after: if the driver is killed in between, the next one knows at least
+        # that there is a later attempt, and this job ends at once.
         note = self.directory.trial_task(spec.number, spec.attempt)
         note.write_text(json.dumps({"cluster": self._cluster, "id": None}), encoding="utf-8")
         self._client.update_parameters(name=f"{self._given.get('name', 'ridgepole')}-{spec.sweep}-{spec.number}")
         try:
-            number = self._jobs.submit(self._client, perform_job, parcel, spec, self._cluster == "local")
+            number = self._jobs.submit(self._client, run_job, payload, spec, self._cluster == "local")
         except Exception as error:
-            raise SweepError(f"no job can be submitted: {text_of(error)}") from error
-        part = note.with_suffix(".part")
-        part.write_text(json.dumps({"cluster": self._cluster, "id": number}), encoding="utf-8")
-        part.replace(note)
+            raise SweepError(f"can't submit a job: {text_of(error)}") from error
+        replace_text(note, json.dumps({"cluster": self._cluster, "id": number}))
         return number
 
     def adopt(self, spec: TrialSpec) -> bool:
-        """Whether the job of an attempt still waits or runs; where that can't be found out, it is taken to."""
+        """Take over the job of an attempt, unless it is known to have ended."""
         note = read_json(self.directory.trial_task(spec.number, spec.attempt))
         if note.get("cluster") != self._cluster or not note.get("id"):
             return False
         if self.directory.trial_result(spec.number, spec.attempt).exists():
             return False
-        self._jobs.know(note["id"], self.directory.tasks)
-        task = Task(spec, str(note["id"]))
-        if self._jobs.gone(task.handle) is not None:
+        self._jobs.adopt(note["id"], self.directory.tasks)
+        task = Task.of(spec, str(note["id"]))
+        if self._jobs.end_state(task.handle) is not None:
             return False
         self._tasks[spec.number] = task
         return True
 
-    def _gone(self, task: Task[str]) -> Gone | None:
-        state = self._jobs.gone(task.handle, exactly=task.outcome is not None)
+    def _exit_of(self, task: Task[str]) -> TaskExited | None:
+        state = self._jobs.end_state(task.handle, exact=task.outcome is not None)
         if state is None:
             return None
-        said = self._jobs.answer(task.handle)
-        if said:
-            return Gone(said, useless=True)
+        problem = self._jobs.problem(task.handle)
+        if problem:
+            return TaskExited(problem, fatal=True)
         job = f"its job {task.handle}"
         if task.outcome is None:
             log = self._jobs.log(task.handle)
-            timed_out = state.startswith("TIMEOUT") and task.asked == 0 and self._may_time_out(task.spec)
-            return Gone(f"{job} ended as {state}; see {log}", evicted=timed_out or state.startswith("PREEMPTED"))
+            timed_out = state.startswith("TIMEOUT") and self._may_retry_timeout(task)
+            preempted = timed_out or state.startswith("PREEMPTED")
+            return TaskExited(f"{job} ended as {state}; see {log}", preempted=preempted)
         if state.startswith("CANCELLED"):
-            return Gone(f"{job} was cancelled")
+            return TaskExited(f"{job} was cancelled")
         if not self._has_timed_out(task.outcome):
-            return Gone(f"{job} was preempted", evicted=True)
-        return Gone(f"{job} has run out of time", evicted=task.asked == 0 and self._may_time_out(task.spec))
+            return TaskExited(f"{job} was preempted", preempted=True)
+        return TaskExited(f"{job} has run out of time", preempted=self._may_retry_timeout(task))
 
-    def _drop(self, task: Task[str]) -> None:
-        self._jobs.drop(task.handle)
+    def _cancel(self, task: Task[str]) -> None:
+        self._jobs.cancel(task.handle)
 
     def _kill(self, task: Task[str]) -> None:
         self._jobs.kill(task.handle)
 
-    def _forget(self, task: Task[str]) -> None:
-        if self._jobs.gone(task.handle) is not None:
-            self._jobs.forget(task.handle)
+    def _clean_up(self, task: Task[str]) -> None:
+        self._jobs.clean_up(task.handle)
 
-    def _rest(self, timeout: float) -> None:
-        time.sleep(min(timeout, _REST))
+    def _wait(self, timeout: float) -> None:
+        time.sleep(min(timeout, _POLL_SECONDS))
         self._jobs.refresh()
 
-    def _shut(self) -> None:
+    def _disconnect(self) -> None:
         self._jobs.close()
 
     # --- parameters
 
     def _make_client(self) -> submitit.AutoExecutor:
-        """Gives submitit's client, which refuses what it does not know.
-
-        Raises:
-            SweepError: If it does.
-        """
+        """Return submitit's client."""
         import submitit
 
-        values = {_in_full(key): value for key, value in self._given.items()}
+        values = {_full_name(key): value for key, value in self._given.items()}
         self._check(values)
         self.directory.tasks.mkdir(mode=0o700, exist_ok=True)  # what jobs are sent may hold secrets
         python = {} if self._python is None else {f"{self._cluster}_python": self._python}
@@ -174,7 +165,7 @@ class SlurmExecutor(TaskExecutor[str]):
             client = submitit.AutoExecutor(folder=self.directory.tasks, cluster=self._cluster, **python)
             client.update_parameters(**values)
         except Exception as error:
-            raise SweepError(f"ridgepole.slurm: {_plainly(text_of(error), list(self._given))}") from error
+            raise SweepError(f"ridgepole.slurm: {_plain_message(text_of(error), list(self._given))}") from error
         return client
 
     def _check(self, values: dict[str, Any]) -> None:
@@ -185,32 +176,35 @@ class SlurmExecutor(TaskExecutor[str]):
         if not {"timeout_min", "slurm_time"} & set(values):
             if self._cluster == "slurm":
                 example = "such as timeout_min = 240"
-                raise SweepError(f"ridgepole.slurm says not how long a trial may take: write it in minutes, {example}")
+                raise SweepError(f"ridgepole.slurm has no time limit for a trial: write it in minutes, {example}")
             values["timeout_min"] = _WEEK_MIN
 
-    def _has_timed_out(self, outcome: Outcome) -> bool:
-        """Whether a trial that was stopped from outside had used up its time. SLURM warns up to a minute early."""
+    def _has_timed_out(self, outcome: TrialOutcome) -> bool:
+        """Return whether a trial that was stopped from outside had used up its time, or nearly."""
         given = {key.removeprefix("slurm_"): value for key, value in self._given.items()}
         minutes, ahead = given.get("time", given.get("timeout_min")), given.get("signal_delay_s", 90)
         return isinstance(minutes, int | float) and outcome.seconds + float(ahead) + _EARLY_SECONDS >= 60 * minutes
 
-    def _may_time_out(self, spec: TrialSpec) -> bool:
-        """Notes that an attempt has run out of time; whether there may be a further one."""
+    def _may_retry_timeout(self, task: Task[str]) -> bool:
+        """Record that an attempt has run out of time; return whether there may be another."""
+        spec = task.spec
+        if task.requested:
+            return False
         note = self.directory.trial_task(spec.number, spec.attempt)
         note.write_text(json.dumps(read_json(note) | {"timed_out": True}), encoding="utf-8")
         notes = (read_json(self.directory.trial_task(spec.number, each)) for each in range(1, spec.attempt + 1))
         return sum(bool(each.get("timed_out")) for each in notes) <= int(self._timeouts)
 
 
-def _in_full(key: str) -> str:
-    """A parameter's name as submitit has it."""
+def _full_name(key: str) -> str:
+    """Return a parameter's name as submitit has it."""
     return key if key in _SHARED or key.partition("_")[0] in _CLUSTERS else f"slurm_{key}"
 
 
-def _plainly(message: str, names: list[str]) -> str:
-    """What submitit says of a parameter, with a guess at what was meant in the place of a list of all."""
+def _plain_message(message: str, names: list[str]) -> str:
+    """Return submitit's message about a parameter, with a suggestion in place of a list of all."""
     known = message.partition("Valid arguments: ")[2].partition("\n")[0].split(", ")
     wrong = next((name for name in names if f"'{name.removeprefix('slurm_')}'" in message), None)
     hint = did_you_mean(wrong.removeprefix("slurm_"), known) if wrong else ""
     first = message.partition("\n")[0]
-    return f"submitit knows no parameter {wrong!r}; {hint}" if wrong and hint else first
+    return f"submitit has no parameter {wrong!r}; {hint}" if wrong and hint else first

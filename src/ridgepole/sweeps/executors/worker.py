@@ -1,4 +1,7 @@
-"""The worker process of the executor `process`: runs trials on its main thread, listens to the driver on another."""
+"""The worker process of the executor `process`.
+
+Trials run on its main thread; another one reads the driver's messages.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +18,37 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole.errors import text_of
-from ridgepole.pipeline.signals import SignalGuard
-from ridgepole.sweeps.executors.base import Ended, Reported, Started, TrialSpec
-from ridgepole.sweeps.executors.blocking import leave_the_terminal
-from ridgepole.sweeps.executors.files import performing, print_to
-from ridgepole.sweeps.jobs import Job
+from ridgepole.pipeline.lifecycle.signals import SignalGuard
+from ridgepole.sweeps.executors.trial_process import leave_terminal, redirect_output, trial_lock
+from ridgepole.sweeps.run.attempt import run_trial
+from ridgepole.sweeps.run.executor import Completed, Reported, Started
+from ridgepole.sweeps.run.targets import Target
+from ridgepole.sweeps.run.trial import Trial, TrialLink, TrialSpec
 from ridgepole.sweeps.sweepdir import SweepDir
-from ridgepole.sweeps.trial import GuardedLink, Trial, perform
 
-_TURN = 0.1
-"""Seconds after which reports that were held back are sent."""
+_BATCH_SECONDS = 0.1  # time after which reports that were held back are sent
 _ORPHAN_SECONDS = 35.0
-"""How long a worker without a driver may take to stop: a run's grace time and some more."""
+"""Time for a worker without a driver to stop: a run's grace time and some more."""
 
 
-def main(conn: Connection[Any, Any], job: bytes, environ: Mapping[str, str]) -> None:
-    """Runs trials until it is told to stop, or there is no driver any more.
+def main(conn: Connection[Any, Any], target: bytes, environ: Mapping[str, str]) -> None:
+    """Run trials until the driver ends this worker, or has died.
 
     Args:
-        conn: To the driver: `run`, `prune`, `stop` and `close` come in, `ready`, `broken` and events go out.
-        job: The job, pickled.
+        conn: The connection to the driver. It receives `run`, `prune`, `stop` and `close`, and
+            sends `ready`, `broken` and events.
+        target: The target, pickled.
         environ: Environment variables to set, unless they are set already.
     """
-    leave_the_terminal()  # Ctrl-C there is the driver's; it passes on what it makes of it
-    signal.signal(signal.SIGINT, lambda *_: None)  # between two trials there is nothing to interrupt
+    leave_terminal()  # the driver answers Ctrl-C, and sends requests to its workers
+    # Between two trials there is nothing to interrupt
+    signal.signal(signal.SIGINT, lambda *_: None)
     for name, value in environ.items():
         os.environ.setdefault(name, value)
-    os.register_at_fork(after_in_child=conn.close)  # a child that outlives this worker must not make it look alive
+    # A child that outlives this worker must not make it look alive
+    os.register_at_fork(after_in_child=conn.close)
     try:
-        loaded: Job = pickle.loads(job)  # noqa: S301 - from the driver, through our own pipe
+        loaded: Target = pickle.loads(target)  # noqa: S301 - from the driver, through our own pipe
     except Exception as error:  # noqa: BLE001 - whatever the import of the user's module raises
         conn.send(("broken", f"{type(error).__name__}: {text_of(error)}"))
         return
@@ -53,54 +58,54 @@ def main(conn: Connection[Any, Any], job: bytes, environ: Mapping[str, str]) -> 
         _run(loaded, spec, inbox)
 
 
-def _run(job: Job, spec: TrialSpec, inbox: _Inbox) -> None:
-    print_to(SweepDir(Path(spec.directory)).trial_log(spec.number))
+def _run(target: Target, spec: TrialSpec, inbox: _Inbox) -> None:
+    redirect_output(SweepDir(Path(spec.directory)).trial_log(spec.number))
     guard = SignalGuard()
-    with performing(spec) as keep, guard.installed():
+    with trial_lock(spec) as store, guard.installed():
         link = _PipeLink(spec.number, inbox, guard)
-        outcome = perform(job, spec, link)
-        keep(outcome)  # before anybody is told: whoever is killed now, it is known
+        outcome = run_trial(target, spec, link)
+        store(outcome)  # before the message: it survives a kill of either process
     inbox.done()
-    inbox.send(("event", Ended(spec.number, outcome)))
+    inbox.send(("event", Completed(spec.number, outcome)))
 
 
 class _Inbox:
-    """Reads what the driver says, on a thread of its own, and acts on it."""
+    """A thread that reads the driver's messages, and acts on them."""
 
     def __init__(self, conn: Connection[Any, Any]) -> None:
         self._conn = conn
         self._sending = threading.Lock()
         self._specs: queue.SimpleQueue[TrialSpec | None] = queue.SimpleQueue()
         self._link: _PipeLink | None = None
-        self._early: list[str] = []
+        self._early_requests: list[str] = []
         self._linking = threading.Lock()
         threading.Thread(target=self._listen, name="ridgepole-driver", daemon=True).start()
 
     def next(self) -> TrialSpec | None:
-        """The next trial; None where there is none any more."""
+        """Return the next trial; None at the end."""
         return self._specs.get()
 
     def send(self, message: tuple[Any, ...]) -> None:
-        """Says something to the driver; a driver that is gone is found out by the reader."""
+        """Send a message; the reader notices if the driver has died."""
         with self._sending, contextlib.suppress(OSError):
             self._conn.send(message)
 
     def begin(self, link: _PipeLink) -> None:
-        """A trial runs: what it was asked for before is asked for now."""
+        """Pass on requests that came before the trial had begun."""
         with self._linking:
             self._link = link
-            early, self._early = self._early, []
-        for wish in early:
-            self._ask(wish)
+            early, self._early_requests = self._early_requests, []
+        for request in early:
+            self._request(request)
 
     def done(self) -> None:
-        """No trial runs any more."""
+        """Note that no trial runs."""
         self._link = None
 
     def _listen(self) -> None:
         while True:
             try:
-                message = self._conn.recv() if self._conn.poll(_TURN) else None
+                message = self._conn.recv() if self._conn.poll(_BATCH_SECONDS) else None
             except (EOFError, OSError):
                 self._orphaned()
                 return
@@ -109,31 +114,26 @@ class _Inbox:
                 if link is not None:
                     link.flush()
             elif message[0] == "run":
-                self._early.clear()
+                self._early_requests.clear()
                 self._specs.put(message[1])
             elif message[0] == "close":
                 self._specs.put(None)
-            elif not self._kept(message[0]):
-                self._ask(message[0])
+            else:
+                self._request(message[0])
 
-    def _kept(self, wish: str) -> bool:
-        """Keeps a wish that comes before the trial has begun."""
+    def _request(self, request: str) -> None:
+        """Pass a request to the trial, or keep it until the trial begins."""
         with self._linking:
-            if self._link is None:
-                self._early.append(wish)
-            return self._link is None
-
-    def _ask(self, wish: str) -> None:
-        link = self._link
-        if link is None:
-            return
-        if wish == "prune":
+            link = self._link
+            if link is None:
+                self._early_requests.append(request)
+        if link is not None and request == "prune":
             link.trial.ask_to_prune()
-        else:
+        elif link is not None:
             os.kill(os.getpid(), signal.SIGINT)
 
     def _orphaned(self) -> None:
-        """The driver is gone: the trial stops at its next tick, with a checkpoint, for the next driver to go on."""
+        """Stop the trial at its next tick, with a checkpoint, after the driver has died."""
         self._specs.put(None)
         if self._link is not None:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -141,8 +141,8 @@ class _Inbox:
         os._exit(143)
 
 
-class _PipeLink(GuardedLink):
-    """Tells the driver; reports in quick succession are sent together."""
+class _PipeLink(TrialLink):
+    """A link that sends events through a pipe; reports in quick succession go together."""
 
     def __init__(self, number: int, inbox: _Inbox, guard: SignalGuard) -> None:
         super().__init__(guard)
@@ -150,7 +150,7 @@ class _PipeLink(GuardedLink):
         self._lock = threading.Lock()
         self._held: list[float] = []
         self._seen = 0
-        self._sent = -_TURN
+        self._sent = -_BATCH_SECONDS
 
     def bind(self, trial: Trial) -> None:
         super().bind(trial)
@@ -162,11 +162,11 @@ class _PipeLink(GuardedLink):
     def report(self, values: tuple[float, ...], seen: int) -> None:
         with self._lock:
             if self._held and self._seen + len(self._held) != seen:
-                self._send()  # it has gone back to a checkpoint
+                self._send()  # it was restored from a checkpoint
             if not self._held:
                 self._seen = seen
             self._held += values
-            if time.monotonic() - self._sent >= _TURN:
+            if time.monotonic() - self._sent >= _BATCH_SECONDS:
                 self._send()
         super().report(values, seen)
 

@@ -1,1 +1,1 @@
-"""A sweep's report: pictures and one page that needs no network. `SweepResult.report` writes it."""
+"""The report of a sweep, which `SweepResult.report` writes: pictures and an offline page."""

@@ -1,4 +1,4 @@
-"""The parameters of a sweep as axes that its trials stand on."""
+"""The parameters of a sweep as axes, with a position of each trial on them."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from itertools import takewhile
 from typing import Any, Literal
 
 from ridgepole.config.secrets import looks_secret
-from ridgepole.sweeps.kinds import Choice, FloatRange, IntRange, Multiples, Quantile, Steps, WeightedChoice, canonical
-from ridgepole.sweeps.laws import LogNormal
 from ridgepole.sweeps.report.scale import Tick, around
-from ridgepole.sweeps.space import Space
+from ridgepole.sweeps.spec.distributions import LogNormal
+from ridgepole.sweeps.spec.parameter_types import (
+    Choice,
+    FloatRange,
+    Quantile,
+    Steps,
+    WeightedChoice,
+    canonical,
+)
+from ridgepole.sweeps.spec.space import Space
 
 _GOLDEN = 0.618034
 _ASIDE, _MOST_ASIDE = 0.3, 0.06
-"""How wide the band of a value is, in distances of two values and on the whole axis."""
+"""Width of the band of a value: as a share of the distance of two values, and at most."""
 
-HIDDEN = "***"
-"""Stands for a value that is secret."""
+HIDDEN = "***"  # the text in place of a secret value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """A parameter and where each trial stands on it.
+    """A parameter and the position of each trial on it."""
 
-    Attributes:
-        name: The parameter's flat name.
-        kind: `choice` where its values have no distance, else whether differences or ratios count.
-        ticks: What is written beside it.
-        places: For each trial, from 0 to 1; None where the trial doesn't have the parameter.
-        values: For each trial, the number, or of a choice the position in `ticks`.
-        step: How far two neighbours of a choice are apart; 0 for numbers.
-    """
-
-    name: str
-    kind: Literal["linear", "log", "choice"]
+    name: str  # flat
+    kind: Literal["linear", "log", "choice"]  # the values of a choice have no distance
     ticks: tuple[Tick, ...]
-    places: tuple[float | None, ...]
+    places: tuple[float | None, ...]  # for each trial, from 0 to 1; None if it lacks the parameter
+    # For each trial, the number, or of a choice the index in `ticks`
     values: tuple[float | None, ...]
-    step: float = 0.0
+    step: float = 0.0  # the distance of two neighbours of a choice
 
     def labels(self, length: int) -> list[str]:
-        """What is written beside the axis, in so many letters; what all labels have in common goes first."""
+        """Return the labels of the ticks, each of at most `length` characters.
+
+        A beginning or end that all share is cut first.
+        """
         labels = [printable(label) for _, label in self.ticks]
         if len(labels) > 1 and max(map(len, labels)) > length:
             start = _shared(labels)
@@ -53,7 +54,7 @@ class Axis:
         return [short(label, length) for label in labels]
 
     def drawn(self, row: int, most: float = _MOST_ASIDE) -> float | None:
-        """Where a trial is drawn on it: trials that share a value of a choice lie in a band of that width at most."""
+        """Return where to draw a trial; trials with the same choice are spread over a band."""
         place = self.places[row]
         if place is None or not self.step:
             return place
@@ -61,11 +62,11 @@ class Axis:
 
 
 def make_axes(params: Sequence[Mapping[str, Any]], space: Space | None) -> tuple[list[Axis], dict[str, str]]:
-    """The axes of the parameters that are searched, and the constants as texts.
+    """Return the axes of the parameters that are searched, and the constants as texts.
 
     Args:
         params: The parameters of each trial.
-        space: What is searched; None where that isn't known, and what varies is an axis.
+        space: The search space; when None, each parameter that varies is an axis.
     """
     names = dict.fromkeys([*(space.names if space else ()), *(name for each in params for name in each)])
     axes: list[Axis] = []
@@ -75,9 +76,9 @@ def make_axes(params: Sequence[Mapping[str, Any]], space: Space | None) -> tuple
         seen = {canonical(value): value for value in column if value is not _MISSING}
         law = space.parameters.get(name) if space else None
         if law is None and space is not None and name in space.constants:
-            constants[name] = shown(name, space.constants[name])
+            constants[name] = as_text(name, space.constants[name])
         elif law is None and len(seen) < 2:
-            constants[name] = shown(name, next(iter(seen.values())))
+            constants[name] = as_text(name, next(iter(seen.values())))
         else:
             axes.append(_axis(name, column, law, list(seen.values())))
     return axes, constants
@@ -86,14 +87,14 @@ def make_axes(params: Sequence[Mapping[str, Any]], space: Space | None) -> tuple
 _MISSING = object()
 
 
-def shown(name: str, value: Any) -> str:
-    """A parameter's value as text, without what is secret in it."""
+def as_text(name: str, value: Any) -> str:
+    """Return a parameter's value as text, with secrets masked."""
     value = masked(name, value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def masked(name: str, value: Any) -> Any:
-    """A parameter's value, with three stars in the place of what is secret by its name, also inside a table."""
+    """Return a parameter's value with secrets masked by their names, also inside a table."""
     if is_secret(name):
         return HIDDEN
     if isinstance(value, Mapping):
@@ -102,17 +103,17 @@ def masked(name: str, value: Any) -> Any:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a parameter's values are not to be shown, by its name."""
+    """Return whether a parameter's name marks its values as secret."""
     return looks_secret(name.rpartition(".")[2])
 
 
 def printable(text: str) -> str:
-    """A text without line breaks and other letters that draw nothing."""
+    """Return a text with line breaks and other invisible characters as spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def short(text: str, length: int) -> str:
-    """A text in so many letters, all of them printable, with its middle left out."""
+    """Return a text with its middle cut to `length` printable characters."""
     text = printable(text)
     if len(text) <= length:
         return text
@@ -121,12 +122,12 @@ def short(text: str, length: int) -> str:
 
 
 def _shared(texts: Sequence[str]) -> int:
-    """With how many letters all the texts begin."""
+    """Return the length of the texts' common beginning."""
     return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
 
 
 def _without(label: str, start: int, end: int) -> str:
-    """A label without what it shares with others, where that is long."""
+    """Return a label without a long beginning or end that it shares with others."""
     start, end = (start if start > 3 else 0), (end if end > 3 else 0)
     return f"{'…' * (start > 0)}{label[start : len(label) - end]}{'…' * (end > 0)}"
 
@@ -140,25 +141,25 @@ def _axis(name: str, column: Sequence[Any], law: object, seen: list[Any]) -> Axi
     match law:
         case FloatRange():
             numbers += [law.low, law.high]
-        case IntRange():
-            numbers += [float(law.low), float(law.high)]
-        case Multiples():
-            numbers += [float(law.decode(law.first)), float(law.decode(law.last))]
         case Steps():
             numbers += [float(law.at(0)), float(law.at(law.size - 1))]
-    log = (isinstance(law, FloatRange) and law.log) or (isinstance(law, Quantile) and isinstance(law.law, LogNormal))
-    above = [number for number in numbers if number > 0]  # rounding may take a logarithmic one down to 0
+    log = (isinstance(law, FloatRange) and law.log) or (
+        isinstance(law, Quantile) and isinstance(law.distribution, LogNormal)
+    )
+    # Rounding may take a logarithmic one down to 0
+    above = [number for number in numbers if number > 0]
     scale = around(above if log else numbers, log=log, whole=all(isinstance(value, int) for value in seen))
     values = tuple(None if value is _MISSING else float(value) for value in column)
     places = tuple(None if value is None else scale.place(value) for value in values)
-    return Axis(name, "log" if scale.log else "linear", tuple(scale.ticks()), places, values)
+    kind: Literal["linear", "log"] = "log" if scale.log else "linear"
+    return Axis(name=name, kind=kind, ticks=tuple(scale.ticks()), places=places, values=values)
 
 
 def _choice(name: str, column: Sequence[Any], values: Sequence[Any]) -> Axis:
     distinct = list({canonical(value): value for value in values}.values())
     if all(_is_number(value) for value in distinct):
         distinct.sort()
-    labels = [shown(name, value) for value in distinct]
+    labels = [as_text(name, value) for value in distinct]
     if len(set(labels)) < len(labels) and not is_secret(name):  # such as "1" and 1
         labels = [json.dumps(masked(name, value), ensure_ascii=False) for value in distinct]
     step = 1 / (len(distinct) - 1) if len(distinct) > 1 else 1.0
@@ -166,7 +167,8 @@ def _choice(name: str, column: Sequence[Any], values: Sequence[Any]) -> Axis:
     position = {canonical(value): index for index, value in enumerate(distinct)}
     found = [None if value is _MISSING else position[canonical(value)] for value in column]
     places = tuple(None if index is None else at[index] for index in found)
-    return Axis(name, "choice", tuple(zip(at, labels, strict=True)), places, tuple(found), step)
+    ticks = tuple(zip(at, labels, strict=True))
+    return Axis(name=name, kind="choice", ticks=ticks, places=places, values=tuple(found), step=step)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What is on each picture of a report. Imports matplotlib in its functions only."""
+"""Draw the pictures of a report. Only its functions import matplotlib, which is slow."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ridgepole.sweeps.report.axes import Axis, short
-from ridgepole.sweeps.report.palette import LIGHT
-from ridgepole.sweeps.report.scale import Tick, written
-from ridgepole.sweeps.report.view import View
+from ridgepole.sweeps.report.scale import Tick, format_number
+from ridgepole.sweeps.report.view import LIGHT, QUIET, View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-_SIZE = (7.0, 4.5)
-"""Inches, as of the other figures."""
+_SIZE = (7.0, 4.5)  # inches, as for the other figures
 _DPI = 150
-_QUIET, _RULE = "#62626b", "#dcdce2"
-_BAND = 0.3
-"""How wide the band of a choice's value is in a panel, where there is more room than beside an axis."""
-_PANELS, _BARS = 24, 20
-"""So many parameters a picture shows at most; the page shows all."""
+_RULE = "#dcdce2"
+_BAND = 0.3  # width of the band of a choice's value in a panel, which has more room than an axis
+_NOTHING_VARIES = "No parameter varies: there is nothing to compare."
+_PANELS, _BARS = 24, 20  # the most parameters in a picture; the page shows all
 
 
 def draw_history(view: View) -> Figure:
-    """Each trial's objective by its number, and the best so far."""
+    """Draw each trial's objective by its number, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _page(f"{short(view.title, 60)}: history")
     if not view.trials:
-        return _told(figure, "No trial has begun yet.")
+        return _empty(figure, "No trial has begun yet.")
     axes = figure.add_subplot()
     numbers = [trial.number for trial in view.trials]
     size = 28 if len(numbers) <= 200 else 10
@@ -43,7 +40,7 @@ def draw_history(view: View) -> Figure:
             [view.scale.place(view.values[row] or 0.0) for row in rows],
             marker=marker,
             facecolors=LIGHT["point"] if finished else "none",
-            edgecolors=LIGHT["point"] if finished else _QUIET,
+            edgecolors=LIGHT["point"] if finished else QUIET,
             label=label if marker == "o" else None,
             s=size,
             linewidths=1.2,
@@ -53,9 +50,9 @@ def draw_history(view: View) -> Figure:
     _draw_best(axes, view, numbers)
     _draw_failed(axes, view)
     _draw_target(axes, view)
-    out = sum(view.is_beyond(value) for value in view.values)
-    if out:
-        axes.scatter([], [], marker="^", color=_QUIET, s=size, label=f"further out: {out}")
+    beyond = sum(view.is_beyond(value) for value in view.values)
+    if beyond:
+        axes.scatter([], [], marker="^", color=QUIET, s=size, label=f"further out: {beyond}")
     _objective_axis(axes, view)
     axes.set_ylabel(short(view.metric.name, 40))
     axes.set_xlabel("trial")
@@ -88,7 +85,7 @@ def _draw_target(axes: Axes, view: View) -> None:
     target = view.metric.target
     if target is None:
         return
-    label = f"target {written(target)}"
+    label = f"target {format_number(target)}"
     if view.is_beyond(target):
         axes.plot([], [], "--", color=LIGHT["target"], label=f"{label}, outside of this picture")
     else:
@@ -96,13 +93,13 @@ def _draw_target(axes: Axes, view: View) -> None:
 
 
 def draw_parallel(view: View) -> Figure:
-    """Parallel coordinates: an axis a parameter, the objective last, a line a trial, the good ones on top."""
+    """Draw parallel coordinates: axes for parameters and objective, a line for each trial."""
     from matplotlib.collections import LineCollection
 
     shown = view.axes[:_PANELS]
     figure = _page(f"{short(view.title, 60)}: parameters{_of(shown, view)}", (max(_SIZE[0], 1.15 * len(shown) + 2), 5))
     if not shown or not view.trials:
-        return _told(figure, "No parameter varies: there is nothing to compare.")
+        return _empty(figure, _NOTHING_VARIES)
     axes = figure.add_subplot()
     goodness = [_goodness(view, value) for value in view.values]
     order = sorted(range(len(goodness)), key=lambda row: -1.0 if (good := goodness[row]) is None else good)
@@ -131,21 +128,21 @@ def draw_parallel(view: View) -> Figure:
 
 
 def _vertical(axes: Axes, column: int, name: str, ticks: Sequence[Tick], *, bold: bool) -> None:
-    axes.plot([column, column], [0, 1], color=_QUIET, linewidth=1, zorder=2.5)
+    axes.plot([column, column], [0, 1], color=QUIET, linewidth=1, zorder=2.5)
     weight = "bold" if bold else "normal"
     axes.text(column, 1.06, short(name, 28), rotation=25, ha="left", va="bottom", fontsize=9, fontweight=weight)
     box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
     for place, label in _spaced(ticks, 1 / 22):
-        axes.plot([column, column + 0.04], [place] * 2, color=_QUIET, linewidth=1, zorder=2.5)
+        axes.plot([column, column + 0.04], [place] * 2, color=QUIET, linewidth=1, zorder=2.5)
         axes.text(column + 0.07, place, label, va="center", fontsize=7.5, bbox=box, zorder=3)
 
 
 def draw_importances(view: View) -> Figure:
-    """How much each parameter matters, as bars."""
+    """Draw the importance of each parameter as bars."""
     shares = view.importances.shares[:_BARS]
     figure = _page(f"{short(view.title, 60)}: importances", (_SIZE[0], max(2.4, 1.5 + 0.28 * len(shares))))
     if not shares:
-        return _told(figure, view.importances.note)
+        return _empty(figure, view.importances.note)
     axes = figure.add_subplot()
     names = [short(name, 32) for name, _ in shares]
     bars = axes.barh(range(len(shares)), [share for _, share in shares], color=LIGHT["point"], height=0.7)
@@ -158,12 +155,12 @@ def draw_importances(view: View) -> Figure:
     axes.tick_params(axis="y", length=0)
     left = len(view.importances.shares) - len(shares)
     note = view.importances.note + (f" {left} parameters that matter less are left out." if left else "")
-    figure.supxlabel(note, fontsize="small", color=_QUIET, wrap=True)
+    figure.supxlabel(note, fontsize="small", color=QUIET, wrap=True)
     return figure
 
 
 def draw_slices(view: View) -> Figure:
-    """The objective over each parameter, coloured by the trial's number."""
+    """Draw the objective over each parameter, coloured by the trial's number."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
@@ -173,10 +170,9 @@ def draw_slices(view: View) -> Figure:
     columns = max(1, math.ceil(len(shown) / rows))
     size = (max(_SIZE[0], 2.5 * columns + 1), max(_SIZE[1] if rows == 1 else 0, 2.3 * rows + 0.6))
     figure = _page(f"{short(view.title, 60)}: each parameter{_of(shown, view)}", size)
-    told = sum(value is not None for value in view.values)
-    if not shown or not told:
-        why = "No trial has a value." if shown else "No parameter varies: there is nothing to compare."
-        return _told(figure, why)
+    count = sum(value is not None for value in view.values)
+    if not shown or not count:
+        return _empty(figure, "No trial has a value." if shown else _NOTHING_VARIES)
     colours, norm = _ramp(), Normalize(0, max(1, view.trials[-1].number))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     figure.supylabel(short(view.metric.name, 40), fontsize="medium")
@@ -194,7 +190,7 @@ def draw_slices(view: View) -> Figure:
                 edgecolors=shades,
                 facecolors=shades if finished else "none",
                 marker=marker,
-                s=14 if told <= 300 else 5,
+                s=14 if count <= 300 else 5,
                 linewidths=0.8,
             )
         _slice_axes(panel, axis, view)
@@ -217,7 +213,7 @@ def _slice_axes(panel: Axes, axis: Axis, view: View) -> None:
     _objective_axis(panel, view, low=-0.05)
 
 
-# --- what they share
+# --- shared
 
 
 def _page(title: str, size: tuple[float, float] = _SIZE) -> Figure:
@@ -228,9 +224,9 @@ def _page(title: str, size: tuple[float, float] = _SIZE) -> Figure:
     return figure
 
 
-def _told(figure: Figure, why: str) -> Figure:
-    """A picture that says why there is nothing on it."""
-    figure.text(0.5, 0.5, why, ha="center", va="center", color=_QUIET, wrap=True)
+def _empty(figure: Figure, reason: str) -> Figure:
+    """Write on a picture why it is empty."""
+    figure.text(0.5, 0.5, reason, ha="center", va="center", color=QUIET, wrap=True)
     return figure
 
 
@@ -249,7 +245,7 @@ def _labelled(axis: Axis, length: int) -> list[Tick]:
 
 
 def _marks(view: View) -> dict[tuple[bool, str], list[int]]:
-    """The trials that have a value by whether they finished, and by the mark that says whether they are on the axis."""
+    """Return the trials with a value, by whether they finished and by marker."""
     found: dict[tuple[bool, str], list[int]] = {}
     for row, (trial, value) in enumerate(zip(view.trials, view.values, strict=True)):
         if value is not None:
@@ -270,7 +266,7 @@ def _ramp() -> Colormap:
 
 
 def _spaced(ticks: Sequence[Tick], gap: float) -> list[Tick]:
-    """The ticks that can be written without touching each other."""
+    """Return the ticks whose labels don't overlap."""
     kept: list[Tick] = []
     for tick in ticks:
         if not kept or tick[0] - kept[-1][0] >= gap * 0.999:

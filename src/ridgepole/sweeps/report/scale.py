@@ -1,4 +1,4 @@
-"""Where a number stands between the ends of an axis, and which numbers are written beside it."""
+"""Axes of numbers: positions between their ends, and round numbers as ticks."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ridgepole.sweeps.objective import Goal
+from ridgepole.sweeps.spec.objective import Goal
 
 Tick = tuple[float, str]
-"""Where it stands, from 0 to 1, and what is written there."""
+"""A position from 0 to 1, and its label."""
 
 _DECADES = 100.0
-"""From this ratio of the 90th to the 10th percentile on, an objective is shown by its logarithm."""
-_FENCE = 4.0
-"""How many times as far from the best as the 75th percentile an objective still stands on a linear axis."""
+"""Least ratio of the 90th to the 10th percentile for a logarithmic axis of the objective."""
+_FENCE = 4.0  # the end of a linear axis, in distances of the 75th percentile from the best
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """An axis of numbers.
-
-    Attributes:
-        low: The number at its beginning.
-        high: The number at its end; larger than `low`.
-        log: Whether equal ratios, and not equal differences, are equally far apart; `low` is above 0 then.
-        whole: Whether there are only integers on it.
-    """
+    """An axis of numbers."""
 
     low: float
-    high: float
-    log: bool = False
-    whole: bool = False
+    high: float  # larger than `low`
+    log: bool = False  # `low` is above 0 then
+    whole: bool = False  # whether only integers are on it
 
     def place(self, value: float) -> float:
-        """Where a number stands, from 0 to 1; what lies beyond an end stands at that end."""
+        """Return the position of a number, from 0 to 1; a number beyond an end is at that end."""
         if value <= self.low:
             return 0.0
         if value >= self.high:
@@ -47,14 +39,14 @@ class Scale:
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
 
     def ticks(self, count: int = 5) -> list[Tick]:
-        """Round numbers on the axis, about so many."""
+        """Return about so many ticks at round numbers."""
         numbers = self._log_numbers(count) if self.log else []
         if len(numbers) < 2:
             numbers = self._numbers(count)
         if len(numbers) < 2:
             numbers = [self.low, self.high]
         gap = min(abs(after - before) for before, after in pairwise(numbers))
-        return [(self.place(number), written(number, 0.0 if self.log else gap)) for number in numbers]
+        return [(self.place(number), format_number(number, 0.0 if self.log else gap)) for number in numbers]
 
     def _numbers(self, count: int) -> list[float]:
         rough = (self.high / 2 - self.low / 2) / count * 2
@@ -83,7 +75,7 @@ class Scale:
 
 
 def around(values: Sequence[float], *, log: bool = False, whole: bool = False) -> Scale:
-    """The scale from the smallest to the largest of some finite numbers; a single number stands in its middle."""
+    """Return the scale of finite numbers, from the least to the largest, or around a single one."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     log = log and low > 0
     if low == high:
@@ -92,19 +84,19 @@ def around(values: Sequence[float], *, log: bool = False, whole: bool = False) -
         low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
         if not low < high or (log and low <= 0):  # as small or as large as numbers get
             low, high, log = low - 1.0, high + 1.0, False
-    return Scale(float(low), float(high), log, whole)
+    return Scale(low=float(low), high=float(high), log=log, whole=whole)
 
 
 def objective_scale(values: Iterable[float], goal: Goal, target: float | None) -> Scale:
-    """The scale of the objective, on which its best values can be told apart.
+    """Return the scale of the objective, on which its best values differ visibly.
 
-    It is a logarithmic one where the values are above 0 and go over decades. Else values that are worse than the rest
-    by far are left beyond its end.
+    It is logarithmic if the values are positive and span decades. Otherwise values that are far
+    worse than the rest are beyond its end.
 
     Args:
         values: Finite values.
         goal: Which of them are good.
-        target: What is to be reached; within the scale unless it is far away.
+        target: The target of the sweep; on the scale unless it is far away.
     """
     ordered = sorted(values, reverse=goal == "maximize")  # the best first
     if not ordered:
@@ -126,13 +118,13 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 
 def _ratio(one: float, other: float) -> float:
-    """How many times the larger is the smaller."""
+    """Return the ratio of the larger to the smaller."""
     low, high = min(one, other), max(one, other)
     return high / low if low > high * 1e-300 else math.inf
 
 
-def written(value: float, gap: float = 0.0) -> str:
-    """A number, short, with as many digits as tell it from one that is `gap` away."""
+def format_number(value: float, gap: float = 0.0) -> str:
+    """Return a number as short text, with enough digits to differ from one that is `gap` away."""
     if not math.isfinite(value):
         return str(value)
     digits = 4

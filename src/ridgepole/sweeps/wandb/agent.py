@@ -1,9 +1,14 @@
-"""What runs in a process of its own: the client's `wandb.sweep` and `wandb.agent`, which leave nothing in ours.
+"""The process of W&B's client, which runs `wandb.sweep` and `wandb.agent`.
 
-Lines of JSON arrive on standard input: an order first, `{"sweep": config}`, `{"agent": path}` or `{"run": environ}`;
-then for the trial that goes on `{"log": {name: value}}`, and `{"end": exit code, "last": whether to hold the agent}`.
-Lines that go back: `{"created": {"path", "app"}}`, `{"trial": {"id", "args", "environ"}}`, `{"stop": id}`,
-`{"done": id}`, `{"problem": text}`, `{"away": why}` where W&B is out of reach, `{"failed": why}`, `{"over": ""}`.
+Orders arrive on standard input as lines of JSON:
+
+- First `{"sweep": config}`, `{"agent": path}` or `{"run": environ}`. A process that has created a
+  sweep waits for `{"agent": path}`, which saves the start of another one.
+- Then for the running trial `{"log": {name: value}}`, and `{"end": exit code, "last": hold agent}`.
+
+Messages go back in the same way: `{"created": {"path", "app"}}`,
+`{"trial": {"id", "args", "environ"}}`, `{"stop": id}`, `{"done": id}`, `{"problem": text}`,
+`{"away": why}` if W&B is unreachable, `{"failed": why}`, `{"over": ""}`.
 """
 
 from __future__ import annotations
@@ -18,18 +23,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from ridgepole.permanences.loggers.wandb.account import without_key
-from ridgepole.permanences.loggers.wandb.writer import check_server
+from ridgepole.loggers.wandb.account import error_line
+from ridgepole.loggers.wandb.writer import check_server, settings_of
 
 ENVIRON = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_ENTITY", "WANDB_PROJECT")
-"""What the client's agent sets for the run of a trial."""
+"""Variables that the client's agent sets for the run of a trial."""
 
-_TURN = 0.2
-"""Seconds between two moments at which a thread that waits notices that the agent wants it to stop."""
+_POLL_SECONDS = 0.2  # time in which a waiting thread notices that the agent wants it to stop
 
 
 def main() -> None:
-    """The process. It ends when its orders do: whoever gave them is gone then."""
+    """Run the process; it ends when its standard input does, as the driver has died then."""
     lines = _Lines()
     order = lines.next()
     if order is None:
@@ -37,20 +41,21 @@ def main() -> None:
     try:
         check_server()
         if "sweep" in order:
-            lines.say(created=_created(order))
-        elif "agent" in order:
+            lines.send(created=_created(order))
+            order = lines.next() or {}
+        if "agent" in order:
             _serve(order["agent"], lines)
-            lines.say(over="")
-        else:
+            lines.send(over="")
+        elif "run" in order:
             os.environ.update(order["run"])
             _Trial(lines).follow()
-            lines.say(done=order["run"]["WANDB_RUN_ID"])
-    except BaseException as error:  # noqa: BLE001 - the client exits in some cases; all of them are told
-        lines.say(**{"away" if _is_away(error) else "failed": _said(error)})
+            lines.send(done=order["run"]["WANDB_RUN_ID"])
+    except BaseException as error:  # noqa: BLE001 - the client even exits in some cases
+        lines.send(**{"away" if _is_away(error) else "failed": error_line(error)})
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether an error means that the server is out of reach or out of order, and not that it refuses."""
+    """Return whether the server is unreachable or broken, instead of refusing."""
     import wandb
 
     while error.__cause__ is not None and not hasattr(error, "response"):
@@ -70,12 +75,12 @@ def _created(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _serve(path: str, lines: _Lines) -> None:
-    """Lets W&B's agent choose trials until it has no further one."""
+    """Let W&B's agent choose trials until it has no further one."""
     import wandb
 
     def hook(failed: threading.ExceptHookArgs) -> None:
-        # The client's heartbeat has ended: no word from the server will ever come.
-        lines.say(failed=_said(failed.exc_value or RuntimeError("the agent has failed")))
+        # The client's heartbeat has ended: no message from the server will arrive.
+        lines.send(failed=error_line(failed.exc_value or RuntimeError("the agent has failed")))
         os._exit(1)
 
     threading.excepthook = hook
@@ -83,28 +88,29 @@ def _serve(path: str, lines: _Lines) -> None:
 
 
 def _trial(lines: _Lines) -> None:
-    """One trial, seen from the agent: it is told to the driver, and lasts until the driver says how it ended."""
+    """Announce a trial of the agent, and follow it until the driver ends it."""
     run_id = os.environ["WANDB_RUN_ID"]
     environ = {name: os.environ[name] for name in ENVIRON if name in os.environ}
-    trial, told = _Trial(lines), False
+    trial, announced = _Trial(lines), False
     while True:
         try:
-            if not told:
-                lines.say(trial={"id": run_id, "args": _arguments(), "environ": environ})
-                told = True
+            if not announced:
+                lines.send(trial={"id": run_id, "args": _arguments(), "environ": environ})
+                announced = True
             trial.follow()
             break
         except Exception as error:
-            if type(error) is not Exception:  # a bare one is what the agent throws in here for a run that is to stop
+            # The agent throws a bare one in here for a run that is to stop
+            if type(error) is not Exception:
                 raise
-            lines.say(stop=run_id)
-    lines.say(done=run_id)
-    while trial.last:  # the agent would ask for a further one; it is ended here
+            lines.send(stop=run_id)
+    lines.send(done=run_id)
+    while trial.last:  # the agent would ask for a further one
         lines.next()
 
 
 def _arguments() -> dict[str, Any]:
-    """The parameters of a trial, as the client hands them to a run."""
+    """Return the parameters of a trial, as the client passes them to a run."""
     import yaml
 
     table = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text(encoding="utf-8"))
@@ -112,10 +118,10 @@ def _arguments() -> dict[str, Any]:
 
 
 class _Trial:
-    """The run at W&B of a trial that no other client logs: begun with the first value, or at its end.
+    """The run of a trial that no other client logs: begun with its first value, or at its end.
 
-    The client is called on a thread of its own. The agent stops a run by throwing an exception into the thread that
-    follows it, wherever that is: within the client it would be swallowed, or break the client.
+    The client is called on a thread of its own. The agent stops a run by throwing an exception into
+    the thread that follows it. Within the client it would be swallowed, or break the client.
     """
 
     def __init__(self, lines: _Lines) -> None:
@@ -126,16 +132,16 @@ class _Trial:
         self.last = False
 
     def follow(self) -> None:
-        """Does what the driver says of the trial, until it has ended. May be called again after an exception."""
+        """Obey orders until the trial has ended. May be called again after an exception."""
         while self._ending is None:
-            order = self._lines.next(_TURN) or {}
+            order = self._lines.next(_POLL_SECONDS) or {}
             if "log" in order:
                 self._calls.submit(self._log, order["log"])
             elif "end" in order:
                 self.last = bool(order.get("last"))
                 self._ending = self._calls.submit(self._end, order["end"])
         while not self._ending.done():
-            wait([self._ending], _TURN)
+            wait([self._ending], _POLL_SECONDS)
 
     def _log(self, values: Mapping[str, Any]) -> None:
         with self._guarded():
@@ -148,43 +154,41 @@ class _Trial:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """W&B's own troubles are told, and never those of the trial."""
+        """Report W&B's own errors, which are not the trial's."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever the client raises
-            self._lines.say(problem=_said(error))
+            self._lines.send(problem=error_line(error))
 
     def _begun(self) -> Any:
         import wandb
 
         if self._run is None:
             run_id = os.environ["WANDB_RUN_ID"]
-            wanted: dict[str, Any] = {"silent": True, "console": "off", "stop_fn": lambda: self._lines.say(stop=run_id)}
-            known = getattr(wandb.Settings, "model_fields", wanted)
-            settings = wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
-            self._run = wandb.init(resume="allow", settings=settings)
+            wanted = {"silent": True, "console": "off", "stop_fn": lambda: self._lines.send(stop=run_id)}
+            self._run = wandb.init(resume="allow", settings=settings_of(wanted))
         return self._run
 
 
 class _Lines:
-    """The way to the driver and back."""
+    """Lines from the driver and to it."""
 
     def __init__(self) -> None:
         self._orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         self._lock = threading.Lock()
-        os.dup2(2, 1)  # whatever the client prints goes to the agent's file, and never between the lines
+        os.dup2(2, 1)  # the client's output goes to the agent's file, not between the lines
         threading.Thread(target=self._read, args=(os.fdopen(os.dup(0), encoding="utf-8"),), daemon=True).start()
 
     def next(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """The next order; None where there is none in time."""
+        """Return the next order; None if it does not arrive in time."""
         try:
             return self._orders.get(timeout=timeout)
         except queue.Empty:
             return None
 
-    def say(self, **line: Any) -> None:
-        """Says something."""
+    def send(self, **line: Any) -> None:
+        """Send a message."""
         with self._lock, contextlib.suppress(OSError):
             self._out.write(json.dumps(line) + "\n")
             self._out.flush()
@@ -192,8 +196,4 @@ class _Lines:
     def _read(self, stream: Any) -> None:
         for line in stream:
             self._orders.put(json.loads(line))
-        os._exit(0)  # the driver is gone, and what the agent was asked for with it
-
-
-def _said(error: BaseException) -> str:
-    return without_key(f"{type(error).__name__}: {error}".strip().rstrip(":"))
+        os._exit(0)  # the driver has died

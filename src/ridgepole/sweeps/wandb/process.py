@@ -1,27 +1,24 @@
-"""The driver's side of one process of `agent`: orders go there, and what it says is collected."""
+"""The driver's side of one process of `agent`: sends orders to it, and collects its messages."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ridgepole.children import our_python
+from ridgepole.loggers.wandb.account import client_environment
 from ridgepole.threads import start_thread
 
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); sys.argv[:] = ['ridgepole']; "
-    "from ridgepole.sweeps.wandb.agent import main; main()"
-)
-_LEAVE = 2.0
-"""Seconds that the client has for ending its own processes."""
+_OUTER = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
+"""Variables of a run or a trial that the driver itself may be part of."""
+_EXIT_SECONDS = 2.0  # time for the client to end its own processes
 
 News: TypeAlias = "queue.SimpleQueue[tuple[AgentProcess, dict[str, Any]]]"
 
@@ -30,37 +27,39 @@ class AgentProcess:
     """One process of the client.
 
     Args:
-        folder: Where the client may write; `agent.log` in it receives what it prints.
-        news: Receives what it says, and `{"gone": ""}` at the end.
-        order: What it is for.
+        folder: The directory of the client's files; `agent.log` in it receives its output.
+        news: Receives its messages, and `{"gone": ""}` at the end.
+        order: The first order.
 
     Attributes:
-        log: What the client prints.
+        news: As given.
+        log: The client's output.
     """
 
     def __init__(self, folder: Path, news: News, order: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "agent.log"
+        environ = client_environment(folder) | {"WANDB_DIR": str(folder), "WANDB_SILENT": "true"}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                [sys.executable, "-c", _BOOT, json.dumps([str(path) for path in sys.path])],
+                our_python("ridgepole.sweeps.wandb.agent"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(folder),
+                env={name: value for name, value in environ.items() if name not in _OUTER},
                 start_new_session=True,  # Ctrl-C is the driver's to answer
             )
-        self._news = news
+        self.news = news
         self.order(order)
         start_thread(threading.Thread(target=self._listen, name="ridgepole-agent", daemon=True))
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be told something."""
+        """Return whether it can still receive orders."""
         return self._process.poll() is None
 
     def order(self, order: Mapping[str, Any]) -> None:
-        """Says something to it; one that is gone hears nothing, and has said so."""
+        """Send an order; one to a process that has ended is dropped."""
         stdin = self._process.stdin
         assert stdin is not None
         with contextlib.suppress(OSError, ValueError):
@@ -68,21 +67,21 @@ class AgentProcess:
             stdin.flush()
 
     def close(self) -> None:
-        """Ends it and the processes of its own; those of one that has ended end by themselves."""
+        """End it and its child processes; those of a process that has ended end by themselves."""
         import psutil
 
-        mine: list[Any] = []
+        children: list[Any] = []
         with contextlib.suppress(psutil.Error):
-            if self.alive:  # else its number may be another's by now
-                mine = psutil.Process(self._process.pid).children(recursive=True)
+            if self.alive:  # else its process id may have been reused
+                children = psutil.Process(self._process.pid).children(recursive=True)
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
-                self._process.stdin.close()  # upon which it leaves
-        deadline = time.monotonic() + _LEAVE
+                self._process.stdin.close()  # it then exits
+        deadline = time.monotonic() + _EXIT_SECONDS
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LEAVE)
-        psutil.wait_procs(mine, max(0.0, deadline - time.monotonic()))
-        for process in [*mine, self._process]:
+            self._process.wait(_EXIT_SECONDS)
+        psutil.wait_procs(children, max(0.0, deadline - time.monotonic()))
+        for process in [*children, self._process]:
             with contextlib.suppress(psutil.Error, OSError):
                 process.kill()
         self._process.wait()
@@ -91,16 +90,6 @@ class AgentProcess:
         stdout = self._process.stdout
         assert stdout is not None
         for line in stdout:
-            self._news.put((self, json.loads(line)))
-        self._news.put((self, {"gone": ""}))
+            self.news.put((self, json.loads(line)))
+        self.news.put((self, {"gone": ""}))
         stdout.close()
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """The client's surroundings: nothing of a run that this process may be part of, and its files below the sweep's."""
-    own = {"WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_SERVICE", "WANDB_MODE", "WANDB_DISABLED"}
-    environment = {name: value for name, value in os.environ.items() if name not in own}
-    for name, part in (("WANDB_CACHE_DIR", "cache"), ("WANDB_DATA_DIR", "data")):
-        environment.setdefault(name, str(folder / part))
-    environment.setdefault("WANDB_ERROR_REPORTING", "false")
-    return environment | {"WANDB_DIR": str(folder), "WANDB_SILENT": "true"}

@@ -1,0 +1,161 @@
+// The columns of the table of runs: which there are, which are shown, and what stands in them.
+
+import { lookUp } from "./filter.ts";
+import * as format from "./format.ts";
+import type { RunRow } from "./types.ts";
+
+export interface Column {
+  key: string; // what a filter calls it
+  label: string;
+  group: "run" | "parameter" | "metric";
+  numeric: boolean;
+  text(run: RunRow, now: number): string;
+  value(run: RunRow): unknown;
+}
+
+const STARTED: Column = {
+  key: "started",
+  label: "started",
+  group: "run",
+  numeric: false,
+  text: (run, now) => format.ago(run.started, now),
+  value: (run) => run.started,
+};
+const SECONDS: Column = {
+  key: "seconds",
+  label: "duration",
+  group: "run",
+  numeric: true,
+  text: (run) => format.duration(run.seconds),
+  value: (run) => run.seconds,
+};
+const PIPELINE: Column = {
+  key: "pipeline",
+  label: "pipeline",
+  group: "run",
+  numeric: false,
+  text: (run) => run.pipeline,
+  value: (run) => run.pipeline,
+};
+
+const MOST_METRICS = 8;
+const MOST_PARAMETERS = 12;
+
+/** Parameters of the runs; with `differing`, those alone whose value is not the same in all. */
+export function parameters(runs: RunRow[], differing: boolean): string[] {
+  const values = new Map<string, { first: string; same: boolean; count: number }>();
+  for (const run of runs) {
+    for (const [key, value] of Object.entries(run.config)) {
+      const text = JSON.stringify(value);
+      const known = values.get(key);
+      if (!known) values.set(key, { first: text, same: true, count: 1 });
+      else {
+        known.count++;
+        if (known.first !== text) known.same = false;
+      }
+    }
+  }
+  const names = [...values].filter(([, { same, count }]) => !differing || !same || count < runs.length);
+  return names.map(([name]) => name);
+}
+
+/** The short names of parameters, which filters take as well. */
+export function labelsOf(runs: RunRow[]): Record<string, string> {
+  return runs[0]?.labels ?? {};
+}
+
+/** Metrics of the runs, those first that most runs have, validation before training. */
+export function metrics(runs: RunRow[]): string[] {
+  const count = new Map<string, number>();
+  for (const run of runs)
+    for (const name of Object.keys(run.metrics)) count.set(name, (count.get(name) ?? 0) + 1);
+  const rank = (name: string) => (/^(val|valid|validation|test|eval)[/_]/.test(name) ? 0 : 1);
+  return [...count]
+    .sort(([a, n], [b, m]) => rank(a) - rank(b) || m - n || (a < b ? -1 : 1))
+    .map(([name]) => name);
+}
+
+/** Every column that these runs could show. */
+export function all(runs: RunRow[]): Column[] {
+  const keys = parameters(runs, false);
+  const labels = labelsOf(runs);
+  return [
+    STARTED,
+    SECONDS,
+    PIPELINE,
+    ...keys.map((key): Column => parameter(key, labels[key] ?? key, runs)),
+    ...metrics(runs).map(metric),
+  ];
+}
+
+/** The columns to show: the chosen ones, else those that say most. */
+export function shown(runs: RunRow[], chosen: string[], differing: boolean): Column[] {
+  if (chosen.length) {
+    const known = new Map(all(runs).map((column) => [column.key, column]));
+    return chosen.flatMap((key) => known.get(key) ?? []);
+  }
+  // one run differs from none: what its processes were given says most
+  const wanted =
+    runs.length > 1
+      ? parameters(runs, differing)
+      : parameters(runs, false).filter((key) => key.startsWith("processes."));
+  const keys = wanted.slice(0, MOST_PARAMETERS);
+  const labels = labelsOf(runs);
+  const severalPipelines = new Set(runs.map((run) => run.pipeline)).size > 1;
+  return [
+    ...metrics(runs).slice(0, MOST_METRICS).map(metric),
+    ...keys.map((key) => parameter(key, labels[key] ?? key, runs)),
+    ...(severalPipelines ? [PIPELINE] : []),
+    STARTED,
+    SECONDS,
+  ];
+}
+
+function parameter(key: string, label: string, runs: RunRow[]): Column {
+  return {
+    key,
+    label,
+    group: "parameter",
+    numeric: runs.every((run) => typeof (run.config[key] ?? 0) === "number"),
+    text: (run) => (key in run.config ? format.value(run.config[key]) : ""),
+    value: (run) => run.config[key],
+  };
+}
+
+function metric(name: string): Column {
+  return {
+    key: name,
+    label: name,
+    group: "metric",
+    numeric: true,
+    text: (run) => (run.metrics[name] ? format.number(run.metrics[name].last ?? Number.NaN) : ""),
+    value: (run) => run.metrics[name]?.last,
+  };
+}
+
+/** Sort runs by a column's name; "-" before it turns the order round. Missing values always come last. */
+export function sorted(runs: RunRow[], by: string): RunRow[] {
+  const reverse = by.startsWith("-");
+  const key = reverse ? by.slice(1) : by;
+  const value = (run: RunRow) => lookUp(run, key);
+  const missing = (of: unknown) => of === undefined || of === null || of === "" || Number.isNaN(of);
+  return runs
+    .map((run) => ({ run, value: value(run) }))
+    .sort((a, b) => {
+      if (missing(a.value) || missing(b.value))
+        return Number(missing(a.value)) - Number(missing(b.value)) || newest(a.run, b.run);
+      const order = compare(a.value, b.value);
+      return (reverse ? -order : order) || newest(a.run, b.run);
+    })
+    .map(({ run }) => run);
+}
+
+function newest(a: RunRow, b: RunRow): number {
+  return b.started - a.started || (a.id < b.id ? 1 : -1);
+}
+
+function compare(a: unknown, b: unknown): number {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  if (typeof a === "number" || typeof b === "number") return typeof a === "number" ? -1 : 1;
+  return String(a).localeCompare(String(b), undefined, { numeric: true });
+}

@@ -1,0 +1,2 @@
+// esbuild takes style sheets into page.css.
+declare module "*.css";

@@ -1,0 +1,1 @@
+"""Encode a state as JSON and tensors, and decode it."""

@@ -1,0 +1,84 @@
+"""`ridgepole runs compare|diff`: what several runs did differently."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ridgepole.cli.output import cell, columns, say, say_json
+from ridgepole.errors import RunDirError
+from ridgepole.rundir import RunInfo, find_run
+from ridgepole.runs.compare import ComparedValue
+from ridgepole.runs.compare import compare as compare_runs
+
+
+def compare(arguments: argparse.Namespace, root: Path) -> int:
+    """`runs compare`: align config, code, packages and metrics of runs; show what differs."""
+    runs = list({run.path: run for run in (find_run(spec, root) for spec in arguments.runs)}.values())
+    if len(runs) < 2:
+        raise RunDirError("there is only one run to compare: name two or more")
+    baseline = None
+    if arguments.baseline is not None:
+        base = find_run(arguments.baseline, root)
+        if base.path not in [run.path for run in runs]:
+            runs.insert(0, base)
+        baseline = [run.path for run in runs].index(base.path)
+    found = compare_runs(runs, baseline=baseline, everything=arguments.all)
+    if arguments.json:
+        say_json(_as_json(runs, baseline, found))
+        return 0
+    rows = [
+        (section, cell(value.label), *_cells(value, baseline)) for section, values in found.items() for value in values
+    ]
+    if rows:
+        columns(rows, ("", "KEY", *(_head(run) for run in runs)))
+    else:
+        say("no differences")
+    return 0
+
+
+def diff(arguments: argparse.Namespace, root: Path) -> int:
+    """`runs diff`: what two runs did differently."""
+    runs = [find_run(arguments.a, root), find_run(arguments.b, root)]
+    found = compare_runs(runs)
+    if arguments.json:
+        parts = {
+            section: [{"key": value.key, "a": value.values[0], "b": value.values[1]} for value in values]
+            for section, values in found.items()
+        }
+        say_json({"a": runs[0].id, "b": runs[1].id} | parts)
+        return 0
+    rows = [
+        (section, cell(value.key), *map(cell, value.values)) for section, values in found.items() for value in values
+    ]
+    if rows:
+        columns(rows, ("", "KEY", *(run.id for run in runs)))
+    else:
+        say("no differences")
+    return 0
+
+
+def _as_json(
+    runs: Sequence[RunInfo], baseline: int | None, found: Mapping[str, Sequence[ComparedValue]]
+) -> dict[str, Any]:
+    def entry(value: ComparedValue) -> dict[str, Any]:
+        more = {"percent": list(value.percent)} if value.percent else {}
+        return {"key": value.key, "label": value.label, "values": list(value.values), "differs": value.differs} | more
+
+    sections = {section: [entry(value) for value in values] for section, values in found.items()}
+    return {"runs": [run.id for run in runs], "baseline": None if baseline is None else runs[baseline].id} | sections
+
+
+def _cells(value: ComparedValue, baseline: int | None) -> list[str]:
+    cells = [cell(each) for each in value.values]
+    for at, percent in enumerate(value.percent):
+        if percent is not None and at != baseline:
+            cells[at] += f" ({percent:+.3g}%)"
+    return cells
+
+
+def _head(run: RunInfo) -> str:
+    name = run.labels.name
+    return cell(name, 30) if name else run.id

@@ -1,0 +1,99 @@
+"""`ridgepole runs ls`: the runs as a table, with what differs in their config."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ridgepole.cli.output import STATUS_COLOURS, cell, columns, complain, number, say, say_json, seconds, when
+from ridgepole.runs.row import TIMES, RunRow, best_of
+from ridgepole.runs.table import RunTable
+
+_SHOWN = 8
+"""The most columns of the config that are shown without being asked for."""
+
+
+def list_runs(arguments: argparse.Namespace, root: Path) -> int:
+    """Print the runs of a root, filtered and sorted."""
+    table = RunTable.read(root).archived("only" if arguments.archived else "yes" if arguments.all else "no")
+    hidden = not table.rows
+    table = table.filtered(arguments.filter).sorted(arguments.sort)
+    if arguments.columns:
+        _chosen(table, arguments.columns, as_json=arguments.json)
+    elif arguments.json:
+        say_json([row_json(row) for row in table.rows])
+    elif table.rows:
+        _default(table)
+    elif not hidden:
+        say(f"no run in {root} passes the filter")
+    else:
+        say(f"no runs in {root}")
+    return 0
+
+
+def row_json(row: RunRow) -> dict[str, Any]:
+    """Return a run as plain JSON values, with times as ISO texts."""
+    fields: dict[str, Any] = dict(row.fields) | {key: _iso(row.fields[key]) for key in TIMES}
+    metrics = {name: entry.get("last") for name, entry in row.metrics.items()}
+    return fields | {"best": best_of(row), "path": row.path, "config": dict(row.config), "metrics": metrics}
+
+
+def _chosen(table: RunTable, names: str, *, as_json: bool) -> None:
+    selected = table.select(names)
+    if as_json:
+        say_json([{name: get(row) for name, get in selected} for row in table.rows])
+        return
+    rows = [[_cell(name, get(row)) for name, get in selected] for row in table.rows]
+    columns(rows, [name for name, _ in selected], STATUS_COLOURS)
+
+
+def _default(table: RunTable) -> None:
+    rows = table.rows
+    heads = ["RUN", "PIPELINE", "STATUS", "STARTED (UTC)", "TIME", "BEST"]
+    cells = [
+        [
+            row.id,
+            cell(row.fields["pipeline"]),
+            row.fields["status"],
+            when(row.fields["started"]),
+            seconds(row.fields["seconds"]),
+            _best_text(row),
+        ]
+        for row in rows
+    ]
+    for name in ("name", "tags"):
+        if any(row.fields[name] for row in rows):
+            heads.append(name.upper())
+            for line, row in zip(cells, rows, strict=True):
+                line.append(_cell(name, row.fields[name] or None))
+    differing = [column for column in table.columns() if column.kind == "config" and column.differs]
+    for column in differing[:_SHOWN]:
+        heads.append(column.label)
+        for line, value, is_there in zip(cells, column.values, column.is_there, strict=True):
+            line.append(cell(value) if is_there else "-")
+    columns(cells, heads, STATUS_COLOURS)
+    if len(differing) > _SHOWN:
+        left_out = ", ".join(column.label for column in differing[_SHOWN : _SHOWN + 4])
+        complain(f"{len(differing) - _SHOWN} more columns differ, such as {left_out}; choose with --columns")
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in TIMES:
+        return when(value)
+    if name == "seconds":
+        return seconds(value)
+    return cell(", ".join(value) or None if name == "tags" and value is not None else value)
+
+
+def _best_text(row: RunRow) -> str:
+    best = best_of(row)
+    return f"{cell(best['metric'])} {number(best['value'])}" if best else "-"
+
+
+def _iso(stamp: Any) -> str | None:
+    try:
+        return datetime.fromtimestamp(stamp, UTC).isoformat()
+    except (TypeError, ValueError, OverflowError, OSError):  # missing or damaged
+        return None

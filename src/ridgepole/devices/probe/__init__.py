@@ -1,0 +1,1 @@
+"""Probes: one file for each driver that can be asked for its devices."""

@@ -1,0 +1,1 @@
+"""Images, tables, histograms and texts: the public methods and the checks of their arguments."""

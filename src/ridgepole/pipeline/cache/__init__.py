@@ -1,0 +1,1 @@
+"""Keep the results of processes for later runs that would compute the same."""

@@ -1,0 +1,1 @@
+"""Run a plan: permanences, processes, retries, the record of the run."""

@@ -1,0 +1,1 @@
+"""From TOML or Python to a checked plan; nothing here runs anything."""

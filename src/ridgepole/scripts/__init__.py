@@ -1,0 +1,1 @@
+"""Scripts as runs: `ridgepole run train.py`, and `with ridgepole.run(...)` inside a script."""

@@ -1,0 +1,1 @@
+"""Drive a sweep and run its trials."""

@@ -1,0 +1,1 @@
+"""A sweep file in W&B's schema, checked."""

@@ -1,0 +1,1 @@
+"""The trials of a sweep in Optuna: storage, samplers, and which trials stop early."""

@@ -1,0 +1,1 @@
+"""Watch over a run: alerts, stalls, the console, system metrics, and where the time goes."""

@@ -1,0 +1,113 @@
+"""`runs ls` with filters and columns, `runs compare`, `runs metrics`."""
+
+import json
+
+import pytest
+
+from ridgepole import Pipeline, process
+from ridgepole.labels import LabelsChange, checked
+from ridgepole.permanences import BaseLoggerManager
+
+
+@process
+def train(logger: BaseLoggerManager, lr: float = 0.1, text: str = ""):
+    for step in range(3):
+        logger.log_metrics({"loss": lr / (step + 1), "val": {"acc": 1 - lr, "worst": float("inf")}})
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for number, lr in enumerate((0.25, 0.5, 0.75)):
+        pipeline = Pipeline("tables", progress=False, seed=1, checkpoint=False)
+        pipeline.process("train", train, lr=lr, text="\x1b[31m\n" * number).run(tmp_path / "runs", name=f"run{number}")
+    return sorted((tmp_path / "runs").iterdir())
+
+
+def cells(done):
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_ls_shows_what_differs_in_the_config(runs, ridgepole):
+    head, *rows = cells(ridgepole("runs", "ls"))
+    assert head[-3:] == ["NAME", "lr", "text"]
+    assert [(row[-2] if row[-1].startswith("\\") else row[-1]) for row in rows] == ["0.75", "0.5", "0.25"]
+    assert rows[0][-1] == r"\x1b[31m\n\x1b[31m\n", "a value can't write to the terminal"
+
+
+def test_ls_filters_sorts_and_chooses_columns(runs, ridgepole):
+    rows = cells(
+        ridgepole(
+            "runs",
+            "ls",
+            "--filter",
+            'lr >= 0.5 and status == "finished"',
+            "--sort",
+            "lr",
+            "--columns",
+            "name,lr,val/acc",
+        )
+    )
+    assert rows == [["name", "lr", "val/acc"], ["run1", "0.5", "0.5"], ["run2", "0.75", "0.25"]]
+    rows = json.loads(ridgepole("runs", "ls", "--sort=-loss.max", "--columns", "id, loss.max", "--json").stdout)
+    assert rows == [{"id": path.name, "loss.max": lr} for path, lr in zip(runs[::-1], (0.75, 0.5, 0.25), strict=True)]
+    assert ridgepole("runs", "ls", "--filter", "lr > 9").stdout == "no run in runs passes the filter\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--filter", "lr >"), "--filter:1:5: error: expected a name or a value, not the end of the filter"),
+        (("--filter", "rl > 3"), "--filter:1:1: error: no run has anything called 'rl'"),
+        (("--sort", "rl"), "--sort: error: no run has anything called 'rl'"),
+        (("--columns", ","), "--columns: error: no column is named"),
+    ],
+)
+def test_ls_with_a_wrong_expression(options, message, runs, ridgepole):
+    done = ridgepole("runs", "ls", *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+
+
+def test_archived_runs_are_left_out_unless_asked_for(runs, ridgepole):
+    assert ridgepole("runs", "archive", "run0").returncode == 0
+    assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name"))] == ["name", "run2", "run1"]
+    assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name", "--all"))][-1] == "run0"
+    assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name", "--archived"))] == ["name", "run0"]
+
+
+def test_show_names_the_labels(runs, ridgepole):
+    with LabelsChange(runs[0]) as change:
+        change.labels = checked(name="first", tags=["a", "b"], note="one\ntwo")
+    lines = ridgepole("runs", "show", "first").stdout.splitlines()
+    assert lines[1:5] == ["name      first", "tags      a, b", "note      one", "note      two"]
+
+
+def test_compare(runs, ridgepole):
+    rows = cells(ridgepole("runs", "compare", "run0", "run1", "run2", "run0", "--baseline", "run1"))
+    assert rows[0] == ["KEY", "run0", "run1", "run2"]
+    assert ["config", "lr", "0.25", "0.5", "0.75"] in rows
+    assert ["metrics", "loss", "0.08333", "(-50%)", "0.1667", "0.25", "(+50%)"] in rows
+    found = json.loads(ridgepole("runs", "compare", "run0", "run1", "--baseline", "run2", "--json").stdout)
+    assert found["runs"] == [runs[2].name, runs[0].name, runs[1].name], "the baseline comes first if it is not named"
+    assert found["baseline"] == runs[2].name
+    accuracy = next(row for row in found["metrics"] if row["key"] == "val/acc")
+    assert (accuracy["values"], accuracy["percent"]) == ([0.25, 0.75, 0.5], [0.0, 200.0, 100.0])
+    assert ridgepole("runs", "compare", "run0", "latest", "--all").stdout.count("\n") > 30
+    alone = ridgepole("runs", "compare", "run0", runs[0].name)
+    assert (alone.returncode, alone.stderr) == (2, "error: there is only one run to compare: name two or more\n")
+
+
+def test_metrics(runs, ridgepole):
+    rows = cells(ridgepole("runs", "metrics", "run1", "--name", "loss"))
+    assert [(row[0], row[1], row[-1]) for row in rows[1:]] == [
+        ("0", "0", "0.5"),
+        ("1", "1", "0.25"),
+        ("2", "2", "0.1667"),
+    ]
+    found = json.loads(ridgepole("runs", "metrics", "run1", "--since", "1", "--json").stdout)
+    assert (found["run"], found["status"], found["next"], found["hidden"]) == (runs[1].name, "finished", "2", [])
+    assert [line["metrics"] for line in found["records"]] == [{"loss": 0.5 / 3, "val/acc": 0.5, "val/worst": "inf"}]
+    assert ridgepole("runs", "metrics", "run1", "--since", found["next"]).stdout == "no values after 2\n"
+    wrong = ridgepole("runs", "metrics", "run1", "--since", "x")
+    assert (wrong.returncode, wrong.stderr.startswith("error: --since: 'x' is not a cursor")) == (2, True)
