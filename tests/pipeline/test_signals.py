@@ -438,6 +438,40 @@ def test_nothing_wakes_a_process_whose_handlers_are_gone(tmp_path):
     assert done.stdout == "alive\n", done
 
 
+OVERLAPPING = """
+import functools, os, signal, sys, time
+from ridgepole.pipeline.lifecycle import signals
+
+signals._in_foreground = lambda: True
+guard = signals.SignalGuard()
+interrupt = functools.partial(os.kill, os.getpid(), signal.SIGINT)
+
+with guard.installed(), guard.user_code():
+    guard.ticking = True
+    guard.on_request = interrupt
+    began = time.monotonic()
+    caught = 0
+    try:
+        interrupt()
+        time.sleep(30)
+    except KeyboardInterrupt:
+        caught += 1
+        try:
+            time.sleep(0.3)
+        except KeyboardInterrupt:
+            caught += 1
+    print("caught", caught, "early" if time.monotonic() - began < 20 else "late")
+"""
+
+
+def test_a_second_ctrl_c_while_the_first_is_handled_stops_the_users_code(tmp_path):
+    """It must not be lost, and not raise twice."""
+    script = tmp_path / "overlapping.py"
+    script.write_text(OVERLAPPING)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "caught 1 early\n", done
+
+
 def test_a_signal_is_answered_as_the_table_says():
     """The table at the top of the module, and of docs/pipelines.md, row by row."""
     idle, ticks = SignalState(), SignalState(ticking=True)

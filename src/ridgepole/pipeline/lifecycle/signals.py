@@ -21,6 +21,8 @@ EXIT_CODES: Final = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 75
 
 _SHOW_CURSOR = b"\x1b[?25h\x1b[0m\x1b[?2026l\r\n"
 
+_AGAIN_SECONDS = 0.02
+
 _OWN = (str(Path(__file__).parents[1]) + os.sep, str(Path(__file__).parents[2] / "permanence.py"))
 """The files of the framework's own steps between two pieces of user code."""
 
@@ -92,7 +94,8 @@ class SignalGuard:
         self.handled = 0
         self._pid = os.getpid()
         self._interrupts = 0
-        self._terminated = self._woken = False
+        self._terminated = self._woken = self._owed = False
+        self._depth = 0
         self._previous: dict[int, Any] = {}
         self._postponed: list[int] = []
         self._timer: threading.Timer | None = None
@@ -141,6 +144,7 @@ class SignalGuard:
         """
         if self.overdue and self._may_raise():
             assert self.requested is not None
+            self._owed = False
             raise self.requested
 
     def obey_forced(self) -> None:
@@ -157,9 +161,13 @@ class SignalGuard:
 
     def demand(self, stop: KeyboardInterrupt) -> None:
         """Stop the run at once, from another thread."""
-        self.requested, self.overdue, self.forced = stop, True, True
+        self.requested, self.overdue, self.forced, self._owed = stop, True, True, True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Interrupt the main thread for a stop that is due, from another thread."""
         number = next((number for number in (signal.SIGTERM, signal.SIGHUP) if number in self._previous), None)
-        if number is not None:
+        if self._owed and number is not None:
             self._send(number, wakes=True)
 
     def terminate(self) -> None:
@@ -198,13 +206,21 @@ class SignalGuard:
     # --- handlers
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._depth += 1
+        try:
+            self._take(number, frame)
+        finally:
+            self._depth -= 1
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
         self.handled += 1
         if os.getpid() != self._pid:
             self._handle_in_child(number)
             return
         if self._woken and number in (signal.SIGTERM, signal.SIGHUP):  # by this process itself
             self._woken = False
-            self._raise(number, frame)
+            if self._owed:
+                self._raise(number, frame)
             return
         # Read and written field by field: another signal may come in between.
         state = SignalState(
@@ -267,15 +283,25 @@ class SignalGuard:
     def _raise(self, number: int, frame: FrameType | None) -> None:
         # In a frame of the framework's own, even with user code around it: between a constructor's
         # return and the moment its object is known, an exception would leave that object without
-        # its clean-up.
-        own = frame is not None and frame.f_code.co_filename.startswith(_OWN)
-        if own or not self.interruptible or not self._may_raise():
+        # its clean-up. Nor in the handler of a signal before: what that one has interrupted is not known here.
+        if not self.interruptible or not self._may_raise():
             return
+        if self._depth > 1 or (frame is not None and frame.f_code.co_filename.startswith(_OWN)):
+            self._owed = True
+            self._try_again()
+            return
+        self._owed = False
         self.forced = True  # the user's code is interrupted in a step: nothing stores that
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         assert self.requested is not None
         raise self.requested
+
+    def _try_again(self) -> None:
+        """Come back soon: the code that follows may be the user's, and take long."""
+        timer = threading.Timer(_AGAIN_SECONDS, self._wake)
+        timer.daemon = True
+        timer.start()
 
     def _start_timer(self, number: int, seconds: float, *, forced: bool) -> None:
         """Stop by itself after half of the grace time, and once more, by force, at its end."""
@@ -283,7 +309,7 @@ class SignalGuard:
         def expire() -> None:
             if not forced and not self.cleaning:
                 self._start_timer(number, self.grace_seconds / 2, forced=True)
-            self.overdue, self.forced = True, self.forced or forced
+            self.overdue, self.forced, self._owed = True, self.forced or forced, True
             self._send(number, wakes=True)
 
         self._timer = threading.Timer(seconds, expire)
