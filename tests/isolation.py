@@ -143,9 +143,7 @@ class Isolation:
                 cwd=self.config.rootpath,
                 start_new_session=True,  # Ctrl-C at the terminal is for the run, which then closes the server
                 env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
-                | dict.fromkeys(
-                    ("PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-                ),
+                | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
             )
 
     def ask(self, **request):
@@ -216,6 +214,8 @@ class Server:
 
     def pytest_runtestloop(self, session):
         self.items = {item.nodeid: item for item in session.items}
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a module that a test writes anew is compiled anew
+        sys.dont_write_bytecode = True
         gc.collect()
         gc.freeze()  # no child looks through what the server has imported, nor copies its pages
         session.config._tmp_path_factory.getbasetemp()  # here, so that no child makes it anew

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fork_server import PLAIN
+from fork_server import QUICK
 
 from ridgepole import read_metrics
 
@@ -24,7 +24,7 @@ def python_m(*arguments, cwd):
         capture_output=True,
         text=True,
         timeout=110,
-        env=os.environ | PLAIN,
+        env=os.environ | QUICK,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -18,7 +18,11 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-PLAIN = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+QUICK = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+"""For an interpreter that imports much: the next one finds it compiled."""
+
+PLAIN = QUICK | {"PYTHONDONTWRITEBYTECODE": "1"}
+"""For the rest: a module that a test writes anew within a second is compiled anew."""
 
 
 class Child:
@@ -81,7 +85,7 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | PLAIN,
+            env=os.environ | QUICK,
         )
         assert self.process.stdout.readline() == "ready\n", "the server did not start"
 
@@ -157,6 +161,7 @@ def become(request):
         before = os.environ.get("PYTHONPATH", "")
         os.environ.clear()
         os.environ.update(request["environment"])
+        sys.dont_write_bytecode = True
         tempfile.tempdir = None  # what the server has found out is not the child's
         os.chdir(request["cwd"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
