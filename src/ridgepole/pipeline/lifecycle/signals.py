@@ -283,7 +283,7 @@ class SignalGuard:
     def _raise(self, number: int, frame: FrameType | None) -> None:
         # In a frame of the framework's own, even with user code around it: between a constructor's
         # return and the moment its object is known, an exception would leave that object without
-        # its clean-up. Nor in the handler of a signal before: what that one has interrupted is not known here.
+        # its clean-up. Nor in the handler of an earlier signal, as that interrupted other code.
         if not self.interruptible or not self._may_raise():
             return
         if self._depth > 1 or (frame is not None and frame.f_code.co_filename.startswith(_OWN)):
