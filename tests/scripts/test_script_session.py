@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,19 @@ def test_an_error_in_the_block_is_recorded_and_raised(error, status, exit_code):
     if isinstance(error, ValueError):
         assert stored.fields["error"]["message"] == "mine"
         assert "raise error" in stored.fields["error"]["traceback"]
+
+
+@pytest.mark.isolated
+def test_ctrl_c_shows_the_line_of_the_script():
+    def block():
+        with ridgepole.run() as run:
+            run.tick()
+            os.kill(os.getpid(), signal.SIGINT)
+            run.tick()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        block()
+    assert caught.traceback[-1].path == Path(__file__)
 
 
 @pytest.mark.isolated

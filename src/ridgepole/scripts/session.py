@@ -409,6 +409,8 @@ class ScriptRun:
         Raises:
             SystemExit: If a scheduler's signal has stopped it, with the exit code for that signal.
         """
+        if isinstance(error, KeyboardInterrupt):
+            _end_at_users_line(trace)
         stop = stop_behind(error)
         error = stop or error
         self.failed = error is not None
@@ -493,6 +495,17 @@ class _StopTicks(Ticks):
         self._guard.ticking = True
         if self._guard.requested is not None:
             raise self._guard.requested
+
+
+def _end_at_users_line(trace: TracebackType | None) -> None:
+    """Leave out the frames of Ridgepole below the line at which a script was stopped."""
+    own, last = f"{Path(__file__).parents[1]}{os.sep}", None
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(own):
+            last = trace
+        trace = trace.tb_next
+    if last is not None:
+        last.tb_next = None
 
 
 def _exit_code(error: BaseException) -> int:
