@@ -244,7 +244,7 @@ class RidgepoleCallback(Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the random generators, in case the validation is interrupted."""
-        self._place = None  # the next batch is no place: Lightning would count the step twice
+        self._place = None  # not at the next batch: Lightning would count the step twice
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._restore_rng(trainer)
             self._before = {"rng": seeding.capture(), "results": _results(trainer)}

@@ -136,7 +136,7 @@ class Recording:
             if shows:
                 try:
                     write_all(real, data)
-                except OSError:  # the reader, or the terminal, is gone: the run goes on
+                except OSError:  # the reader, or the terminal, is gone: the run continues
                     shows = False
             recorder.feed(data)
 

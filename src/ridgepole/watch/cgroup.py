@@ -19,7 +19,7 @@ _NO_LIMIT = 1 << 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The tightest limits around this process; None is no limit.
+    """The tightest limits around this process; None means without a limit.
 
     Attributes:
         memory_bytes: Bytes that all processes of the group may use.

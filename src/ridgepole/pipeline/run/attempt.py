@@ -182,7 +182,7 @@ def fork(
     """
     if is_launched():
         raise RunDirError("a fork runs in one process: start it without torchrun, MPI or srun")
-    plan = replace(plan, trial=None)  # a fork of a sweep's trial is no trial of it
+    plan = replace(plan, trial=None)  # a fork of a sweep's trial does not belong to the sweep
 
     def start(guard: SignalGuard) -> AttemptStart:
         with guard.user_code():  # it may read and write gigabytes

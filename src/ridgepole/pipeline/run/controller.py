@@ -204,7 +204,7 @@ class Controller:
             self.log("info" if level == "info" else "warning", f"{title}: {text}" if text else title)
 
     def note_out_of_memory(self, error: BaseException) -> None:
-        """Write what the memory holds, and keep an alert; the error goes on unchanged."""
+        """Write what the memory holds, and keep an alert; the error stays as it is."""
         policy = self._plan.guard.memory
         if policy is None or not is_out_of_memory(error):
             return
