@@ -68,17 +68,7 @@ OUTSIDE = (
     *("RIDGEPOLE_LEASE_DIR", "OMP_NUM_THREADS", "NETRC", "MPLBACKEND"),
 )
 OUTSIDE_PREFIXES = (
-    "SLURM_",
-    "SUBMITIT_",
-    "OMPI_",
-    "PMI_",
-    "PMIX_",
-    "TORCHELASTIC_",
-    "WANDB_",
-    "RAY_",
-    "GIT_",
-    "PG",
-    "PET_",
+    *("SLURM_", "SUBMITIT_", "OMPI_", "PMI_", "PMIX_", "TORCHELASTIC_", "PET_", "WANDB_", "RAY_", "GIT_", "PG"),
 )
 
 

@@ -6,8 +6,8 @@ from ridgepole import Permanence, PipelineProcess
 
 
 class Held(Permanence):
-    def __init__(self):
-        self.count = 0
+    def __init__(self, start: int = 0):
+        self.count = start
 
     def state_dict(self):
         return {"count": self.count}

@@ -9,6 +9,9 @@ from slurm_node import Node, missing
 
 from ridgepole.checkpoint import CheckpointStore
 from ridgepole.rundir import list_runs, read_attempts
+from ridgepole.submit.job import Job
+from ridgepole.submit.script import batch_script
+from ridgepole.submit.spec import JobSpec
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "SLURM is here")
 
@@ -17,7 +20,7 @@ WITHOUT = ("PartitionName=", "RequeueExit=", "KillWait=")
 MORE = """KillWait=30
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PartitionName=main Nodes=ALL Default=YES OverSubscribe=NO PriorityTier=1 GraceTime=0 State=UP
+PartitionName=main Nodes=ALL Default=YES OverSubscribe=NO PriorityTier=1 GraceTime=2 State=UP
 PartitionName=urgent Nodes=ALL OverSubscribe=NO PriorityTier=10 PreemptMode=OFF State=UP
 """
 
@@ -50,10 +53,10 @@ class Jobs:
         return json.loads(self.call("status", job, "--json"))
 
     def until(self, ready, what):
-        self.node.wait_for(lambda: ready(job_project.steps(self.log)), f"{what}: {self.status()}")
+        self.node.wait_for(lambda: ready(job_project.steps(self.log)), what)
 
     def until_state(self, state):
-        self.node.wait_for(lambda: self.status()["state"] == state, f"{state}: {self.status()}")
+        self.node.wait_for(lambda: self.status()["state"] == state, state)
         return self.status()
 
     @property
@@ -70,7 +73,7 @@ class Jobs:
 @pytest.fixture
 def jobs(node, ridgepole, tmp_path):
     # sbatch reads its lines by rules of its own
-    yield Jobs(node, ridgepole, tmp_path / """a 100% "job's\"""")
+    yield Jobs(node, ridgepole, tmp_path / 'a 100% "job\'s"')
     node.ask("scancel", "--user=root")
 
 
@@ -148,14 +151,50 @@ def test_a_script_gets_its_arguments_and_its_failure_is_the_jobs(jobs):
     assert """["it's", '$HOME', 'a  b']""" in jobs.call("logs")
 
 
+TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
+
+
 @pytest.mark.torture
+@TORTURE
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 def test_the_ranks_of_torchrun_stop_together_and_resume(jobs, node):
-    job = jobs.start("--processes-per-node", "2", "--time", "2", "--warn", "90")
+    job = jobs.start("--processes-per-node", "2", "--time", "2", "--warn", "100")
     jobs.until(lambda steps: len(steps) >= 5, "five steps")
     node.begin_now(job["number"])
     (jobs.folder / "enough").touch()
     jobs.until_state("finished")
+    assert job_project.steps(jobs.log) == list(range(1, len(job_project.steps(jobs.log)) + 1))
+    assert len(read_attempts(jobs.run.path)) == 2
+
+
+@pytest.mark.torture
+@TORTURE
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("how", ["warned", "preempted"])
+def test_the_step_of_several_nodes_stops_and_is_requeued(jobs, node, tmp_path, how):
+    """The script for two nodes, cut down to the one that there is."""
+    spec = JobSpec(
+        name="work",
+        file="work.toml",
+        directory=str(jobs.folder),
+        root=str(jobs.folder / "runs"),
+        nodes=2,
+        processes=2,
+        sbatch=("--exclusive",),
+    )
+    text = batch_script(spec, Job.create(spec, "slurm"))
+    for several, one in (("--nodes=2", "--nodes=1"), ("--ntasks=2", "--ntasks=1"), ("NNODES=2", "NNODES=1")):
+        assert several in text
+        text = text.replace(several, one)
+    number = node.submit(text, cwd=tmp_path)
+    jobs.log.with_name("job.log").symlink_to(tmp_path / "job.out")  # which the helper names
+    jobs.until(lambda steps: len(steps) >= 5, "five steps")
+    if how == "warned":
+        node.ask("scancel", "--batch", "--signal=USR1", number)
+    else:
+        node.submit("#!/bin/sh\n:\n", "--partition=urgent", "--exclusive", cwd=jobs.folder)
+    node.begin_now(number)
+    (jobs.folder / "enough").touch()
+    node.wait_for(lambda: node.state(number) == "COMPLETED", "the end")
     assert job_project.steps(jobs.log) == list(range(1, len(job_project.steps(jobs.log)) + 1))
     assert len(read_attempts(jobs.run.path)) == 2

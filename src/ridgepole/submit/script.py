@@ -51,7 +51,13 @@ code=$?
 note ended "$code"
 
 # {requeue_note}
+again=0
 if [ "$ended" = 0 ] && {{ [ "$code" = 75 ] || {{ [ "$warned" = 1 ] && [ "$code" {requeue_test} ]; }}; }}; then
+    again=1
+elif [ "$code" {requeue_test} ] && scontrol show job "$SLURM_JOB_ID" | grep -q 'PreemptTime=[0-9]'; then
+    again=1  # SLURM itself does not requeue a job that stops in the grace time of its preemption
+fi
+if [ "$again" = 1 ]; then
     if [ "$restart" -ge {requeues} ]; then
         echo "the job was requeued $restart times, and is not queued again" >&2
         exit 1
@@ -59,6 +65,7 @@ if [ "$ended" = 0 ] && {{ [ "$code" = 75 ] || {{ [ "$warned" = 1 ] && [ "$code" 
     scontrol requeue "$SLURM_JOB_ID" && exit 0
     exit 75
 fi
+[ "$ended" = 0 ] || [ "$code" != 75 ] || code=143  # cancelled: 75 might queue it again
 exit "$code"
 """
 _RENDEZVOUS = """\
