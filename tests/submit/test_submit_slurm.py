@@ -59,6 +59,14 @@ class Jobs:
         self.node.wait_for(lambda: self.status()["state"] == state, state)
         return self.status()
 
+    def resumes(self, job):
+        """Wait until the job is queued again, and see it continue to its end without a lost or repeated step."""
+        self.node.begin_now(job["number"])
+        (self.folder / "enough").touch()
+        self.until_state("finished")
+        assert job_project.steps(self.log) == list(range(1, len(job_project.steps(self.log)) + 1))
+        assert (self.run.status, len(read_attempts(self.run.path))) == ("finished", 2)
+
     @property
     def log(self):
         (folder,) = (self.folder / "runs" / ".jobs").glob("2*")
@@ -96,15 +104,12 @@ def test_a_preempted_job_resumes_where_it_was_stopped(jobs, node, tmp_path):
     assert jobs.call("logs").count("step 1\n") == 1
 
 
-def test_the_warning_before_the_limit_requeues_the_job(jobs, node):
+def test_a_warned_job_is_requeued_and_resumes(jobs, node):
     """The script does it: this cluster has no `RequeueExit`."""
-    job = jobs.start("--time", "1", "--warn", "55")
+    job = jobs.start()
     jobs.until(lambda steps: len(steps) >= 5, "five steps")
-    node.begin_now(job["number"])
-    (jobs.folder / "enough").touch()
-    jobs.until_state("finished")
-    assert job_project.steps(jobs.log) == list(range(1, len(job_project.steps(jobs.log)) + 1))
-    assert len(read_attempts(jobs.run.path)) == 2
+    node.ask("scancel", "--batch", "--signal=USR1", job["number"])
+    jobs.resumes(job)
     events = [json.loads(line) for line in (jobs.log.parent / "events.jsonl").read_text().splitlines()]
     assert [(event["restart"], event["event"], event["code"]) for event in events] == [
         (0, "began", 0),
@@ -157,14 +162,20 @@ TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="ne
 @pytest.mark.torture
 @TORTURE
 @pytest.mark.timeout(400)
-def test_the_ranks_of_torchrun_stop_together_and_resume(jobs, node):
-    job = jobs.start("--processes-per-node", "2", "--time", "2", "--warn", "100")
+def test_the_warning_before_the_time_limit_comes_from_slurm(jobs):
+    job = jobs.start("--time", "1", "--warn", "55")
     jobs.until(lambda steps: len(steps) >= 5, "five steps")
-    node.begin_now(job["number"])
-    (jobs.folder / "enough").touch()
-    jobs.until_state("finished")
-    assert job_project.steps(jobs.log) == list(range(1, len(job_project.steps(jobs.log)) + 1))
-    assert len(read_attempts(jobs.run.path)) == 2
+    jobs.resumes(job)
+
+
+@pytest.mark.torture
+@TORTURE
+@pytest.mark.timeout(400)
+def test_the_ranks_of_torchrun_stop_together_and_resume(jobs, node):
+    job = jobs.start("--processes-per-node", "2")
+    jobs.until(lambda steps: len(steps) >= 5, "five steps")
+    node.ask("scancel", "--batch", "--signal=USR1", job["number"])
+    jobs.resumes(job)
 
 
 @pytest.mark.torture
