@@ -46,8 +46,9 @@ def start(spec: JobSpec, address: str) -> Job:
         _check_resources(spec)
         job = Job.create(spec, "ray", address=address)
         try:
-            actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=2)(Supervisor)
-            options = {"name": job.cluster_name, "namespace": _NAMESPACE, "lifetime": "detached"}
+            actor: Any = ray.remote(Supervisor)
+            options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": 2}
+            options |= {"name": job.cluster_name, "namespace": _NAMESPACE, "lifetime": "detached"}
             supervisor = actor.options(**options).remote(spec, str(job.path))
             try:
                 ray.get(supervisor.is_alive.remote(), timeout=_START_SECONDS)
@@ -85,7 +86,7 @@ def _state(job: Job) -> tuple[State, str]:
     import ray
 
     try:
-        supervisor = ray.get_actor(job.cluster_name, namespace=_NAMESPACE)
+        supervisor: Any = ray.get_actor(job.cluster_name, namespace=_NAMESPACE)
     except ValueError:
         return job.end() or job.record_end("lost", "the Ray cluster no longer knows it: was the cluster started anew?")
     try:

@@ -1,4 +1,4 @@
-"""What a job of Ray runs on each of its nodes."""
+"""The part of a job of Ray that runs on each of its nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def free_endpoint() -> tuple[str, int]:
     import ray
 
     with socket.create_server(("", 0)) as server:
-        return ray.util.get_node_ip_address(), int(server.getsockname()[1])
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call, unused-ignore]
+        return address, int(server.getsockname()[1])
 
 
 def run_node(spec: JobSpec, path: str, index: int, restart: int, endpoint: str) -> NodeResult:
