@@ -15,6 +15,7 @@ from ridgepole.errors import RunDirError
 from ridgepole.rundir import list_runs
 from ridgepole.submit.job import Job, find_job, list_jobs
 from ridgepole.submit.script import batch_script
+from ridgepole.submit.slurm import states
 from ridgepole.submit.spec import JobSpec
 
 
@@ -180,6 +181,20 @@ def test_jobs_are_found_by_id_prefix_number_and_latest(tmp_path):
         find_job("x", root)
     with pytest.raises(RunDirError, match="no jobs in"):
         find_job("latest", tmp_path)
+
+
+def test_a_job_that_another_process_submits_is_not_lost(tmp_path):
+    job = Job.create(spec_of(tmp_path), "slurm")
+    code = (
+        "import pathlib, sys\nfrom ridgepole.submit.job import submitting\n"
+        "with submitting(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "runs")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert states([job]) == {job.id: ("waiting", "it is being submitted")}
+        assert job.end() is None
+        other.stdin.close()
 
 
 def test_the_end_of_a_job_is_recorded_once(tmp_path):

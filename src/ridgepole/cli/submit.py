@@ -16,6 +16,7 @@ from ridgepole.cli.output import columns, complain, near, say, say_json, when
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import RunDirError
 from ridgepole.project import plain_path
+from ridgepole.rundir import JOBS
 from ridgepole.scripts.record import runs_root as root_of_scripts
 from ridgepole.submit.job import ENDS, Job, State, find_job, list_jobs, submitting
 from ridgepole.submit.spec import JobSpec, masked
@@ -122,7 +123,7 @@ def _show(spec: JobSpec, executor: str) -> None:
     if executor == "slurm":
         from ridgepole.submit.script import batch_script
 
-        say(batch_script(spec, Job(Path(spec.root) / ".jobs" / "JOB", {"name": spec.name}), hide_secrets=True).rstrip())
+        say(batch_script(spec, Job(Path(spec.root) / JOBS / "JOB", {"name": spec.name}), hide_secrets=True).rstrip())
         return
     say(shlex.join(masked(spec.command)))
     for name, value in spec.launch_environ().items():

@@ -19,6 +19,7 @@ State: TypeAlias = Literal["waiting", "running", "finished", "failed", "cancelle
 ENDS: Final[tuple[State, ...]] = ("finished", "failed", "cancelled", "lost")
 """The states that never change again."""
 _FORMAT = 1
+_LOCK = ".submit.lock"
 
 
 class Job:
@@ -73,6 +74,12 @@ class Job:
         """The cluster's number of the job, as `submit` or the job itself has noted it, or ""."""
         number = self.fields.get("number") or next((line.get("number") for line in self.events()), "")
         return str(number or "")
+
+    @property
+    def is_being_submitted(self) -> bool:
+        """Return whether another process has made this record, and is about to note a number."""
+        holder = None if self.number else Flock(self.path.parent / _LOCK).holder()
+        return holder is not None and holder.get("pid") != os.getpid()
 
     @property
     def cluster_name(self) -> str:
@@ -191,7 +198,7 @@ def submitting(root: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirError(f"can't make a job in {root}: {error}; name another with --runs-dir") from error
-    lock = Flock(folder / ".submit.lock")
+    lock = Flock(folder / _LOCK)
     if not lock.take(patience=60.0):
         raise RunDirError(f"another process submits a job in {root}: {lock.who()}")
     try:

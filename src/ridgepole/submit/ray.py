@@ -88,6 +88,8 @@ def _state(job: Job) -> tuple[State, str]:
     try:
         supervisor: Any = ray.get_actor(job.cluster_name, namespace=_NAMESPACE)
     except ValueError:
+        if job.is_being_submitted:
+            return "waiting", "it is being submitted"
         return job.end() or job.record_end("lost", "the Ray cluster no longer knows it: was the cluster started anew?")
     try:
         ray.get(supervisor.is_alive.remote(), timeout=_ASK_SECONDS)

@@ -102,9 +102,12 @@ class Supervisor:
                 for index in range(self._spec.nodes)
             ]
             results = self._results(parts)
-        except Exception as error:  # noqa: BLE001 - whatever Ray raises where a node or a worker is lost
-            self._job.note("ended", restart=restart, lost=f"{type(error).__name__}: {text_of(error).splitlines()[0]}")
+        except _losses() as error:
+            self._job.note("ended", restart=restart, lost=_described(error))
             return ("cancelled", "") if self._job.stop_file.exists() else None
+        except Exception as error:  # noqa: BLE001 - a start that fails everywhere, as where Ridgepole is missing
+            self._job.note("ended", restart=restart, lost=_described(error))
+            return "failed", f"it can't run on the cluster: {_described(error)}"
         code = next((each.code for each in results if each.code), 0)
         self._job.note("ended", restart=restart, code=code, node=results[0].node)
         if code == 0:
@@ -137,3 +140,22 @@ class Supervisor:
             for part in left:
                 with contextlib.suppress(Exception):
                     ray.cancel(part, force=True)
+
+
+def _losses() -> tuple[type[Exception], ...]:
+    """Return the errors that Ray raises where a node or a worker is lost."""
+    from ray import exceptions
+
+    return (
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.LocalRayletDiedError,
+        exceptions.ObjectLostError,
+        exceptions.OutOfMemoryError,
+        TimeoutError,
+    )
+
+
+def _described(error: BaseException) -> str:
+    lines = text_of(getattr(error, "cause", None) or error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -34,14 +34,19 @@ def start(spec: JobSpec) -> Job:
 
 def states(jobs: Sequence[Job]) -> dict[str, tuple[State, str]]:
     """Return state and detail of jobs that have no recorded end, by their ids; record the ends."""
+    found: dict[str, tuple[State, str]] = {
+        job.id: ("waiting", "it is being submitted") for job in jobs if job.is_being_submitted
+    }
+    jobs = [job for job in jobs if job.id not in found]
     numbers = {job.id: _number(job) for job in jobs}
     known = [number for number in numbers.values() if number]
     queued = slurm.query(known) if known else {}
-    found: dict[str, tuple[State, str]] = {}
     for job in jobs:
         number = numbers[job.id]
         if queued is None or number is None:
             found[job.id] = "unknown", "SLURM does not answer: 'squeue' is missing here, or the controller is away"
+        elif not number:
+            found[job.id] = job.record_end("lost", "it was never submitted: the command was killed before that")
         elif number in queued and not queued[number].has_ended:
             found[job.id] = _live(queued[number])
         else:
