@@ -171,6 +171,20 @@ def test_the_warning_before_the_time_limit_comes_from_slurm(jobs):
 @pytest.mark.torture
 @TORTURE
 @pytest.mark.timeout(400)
+def test_a_job_that_does_not_stop_in_time_says_so(jobs, node):
+    (jobs.folder / "stuck.py").write_text(
+        "import signal, time\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\nwhile True: time.sleep(1)\n"
+    )
+    job = jobs.start("--time", "1", file="stuck.py")
+    node.wait_for(lambda: node.state(job["number"]) == "TIMEOUT", "the limit", seconds=300)
+    ended = jobs.status()
+    assert (ended["state"], ended["starts"]) == ("failed", 1)
+    assert "it ran out of time before it had stopped" in ended["detail"]
+
+
+@pytest.mark.torture
+@TORTURE
+@pytest.mark.timeout(400)
 def test_the_ranks_of_torchrun_stop_together_and_resume(jobs, node):
     job = jobs.start("--processes-per-node", "2")
     jobs.until(lambda steps: len(steps) >= 5, "five steps")
