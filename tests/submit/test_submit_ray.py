@@ -15,6 +15,7 @@ from ridgepole.checkpoint import CheckpointStore
 from ridgepole.rundir import list_runs
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,10 @@ def add_submit(
         help="run a pipeline or a script as one job of a cluster",
         usage="ridgepole submit FILE.toml|SCRIPT.py --executor slurm|ray [options] [-- ARGUMENT ...] | "
         "status [JOB] | cancel JOB | logs [JOB]",
-    ).add_subparsers(dest="action", metavar="ACTION", required=True)
+    ).add_subparsers(dest="action", metavar="ACTION", required=True, prog="ridgepole submit")
     start = actions.add_parser(
         "start",
+        prog="ridgepole submit",
         parents=[root, as_json, common],
         help="submit a job; 'start' may be left out",
         usage="ridgepole submit FILE.toml|SCRIPT.py --executor slurm|ray [options] [-- ARGUMENT ...]",
