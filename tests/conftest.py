@@ -63,10 +63,13 @@ OUTSIDE = (
         "RIDGEPOLE_RUNS_DIR",
         "RIDGEPOLE_LAUNCH",
         "RIDGEPOLE_ONE_CARD",
+        "RIDGEPOLE_JOB",
     ),
     *("RIDGEPOLE_LEASE_DIR", "OMP_NUM_THREADS", "NETRC", "MPLBACKEND"),
 )
-OUTSIDE_PREFIXES = ("SLURM_", "SUBMITIT_", "OMPI_", "PMI_", "PMIX_", "TORCHELASTIC_", "WANDB_", "RAY_", "GIT_", "PG")
+OUTSIDE_PREFIXES = (
+    *("SLURM_", "SUBMITIT_", "OMPI_", "PMI_", "PMIX_", "TORCHELASTIC_", "PET_", "WANDB_", "RAY_", "GIT_", "PG"),
+)
 
 
 @pytest.fixture(autouse=True)

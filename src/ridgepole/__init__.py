@@ -13,6 +13,7 @@ from ridgepole.lazy import exports
 if TYPE_CHECKING:
     from ridgepole.data import ResumableLoader as ResumableLoader
     from ridgepole.errors import CheckpointError as CheckpointError
+    from ridgepole.errors import ClusterError as ClusterError
     from ridgepole.errors import ConfigError as ConfigError
     from ridgepole.errors import DeviceUnavailableError as DeviceUnavailableError
     from ridgepole.errors import DeviceWaitTimeout as DeviceWaitTimeout
@@ -54,6 +55,7 @@ __getattr__, __dir__, __all__ = exports(
         "ridgepole.data": ("ResumableLoader",),
         "ridgepole.errors": (
             "CheckpointError",
+            "ClusterError",
             "ConfigError",
             "DeviceUnavailableError",
             "DeviceWaitTimeout",

@@ -301,6 +301,10 @@ class SweepError(RidgepoleError, RuntimeError):
         self.result = result
 
 
+class ClusterError(RidgepoleError, RuntimeError):
+    """A cluster can't be used or refuses a job; nothing was submitted."""
+
+
 def join_errors(errors: Sequence[BaseException], message: str) -> BaseException:
     """Return the only error unchanged, or a group of several in their order."""
     if len(errors) == 1:

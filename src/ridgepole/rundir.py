@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -51,6 +52,12 @@ MEDIA_FOLDERS = {"audio": "audio", "video": "videos", "html": "pages", "artifact
 CHECKPOINTS = "checkpoints"
 CACHE = ".cache"
 """Below the run root: the states of finished processes, which later runs may reuse."""
+JOBS = ".jobs"
+"""Below the run root: the records of jobs that were submitted to a cluster."""
+JOB_VARIABLE = "RIDGEPOLE_JOB"
+"""The environment variable that names the record of the job in which a run runs."""
+RUN_OF_JOB = "run"
+"""In the record of a job: the file with the id of its newest run."""
 RANKS = ".ranks"
 """Below the run root: where the ranks of a launch rendezvous before they have a run directory."""
 
@@ -152,6 +159,10 @@ class RunDir:
     def start_attempt(self, attempt: int, checkpoint: str | None = None, step: int | None = None, **more: Any) -> None:
         """Append a new attempt to `attempts.jsonl`, with the checkpoint that it resumes from."""
         note_attempt(self.path, attempt, checkpoint=checkpoint, step=step, **more)
+        job = os.environ.get(JOB_VARIABLE)
+        if job:
+            with contextlib.suppress(OSError):  # the run does not need it
+                write_atomically(Path(job) / RUN_OF_JOB, f"{self.id}\n".encode())
 
 
 def _make_new(root: Path) -> Path:

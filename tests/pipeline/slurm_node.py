@@ -50,9 +50,9 @@ def missing():
 
 
 class Node:
-    """The daemons, until `close`."""
+    """The daemons, until `close`; their settings are `CONF` without some lines, and more."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, without=(), more=""):
         self.folder, self.daemons = folder, []
         for name in ("state", "spool"):
             (folder / name).mkdir()
@@ -61,7 +61,9 @@ class Node:
         key.chmod(0o400)
         conf = folder / "slurm.conf"
         host = socket.gethostname().partition(".")[0]
-        conf.write_text(CONF.format(folder=folder, host=host, ports=free_ports(2), cpus=os.cpu_count()))
+        text = CONF.format(folder=folder, host=host, ports=free_ports(2), cpus=os.cpu_count())
+        lines = [line for line in text.splitlines() if not line.startswith(tuple(without))]
+        conf.write_text("\n".join([*lines, more, ""]))
         self.environment = os.environ | {"SLURM_CONF": str(conf)}
         own = [f"--{name}={folder}/munge.{name.partition('-')[0]}" for name in ("socket", "pid-file", "log-file")]
         self.start("munged", "--foreground", "--force", f"--key-file={key}", f"--seed-file={folder}/munge.seed", *own)

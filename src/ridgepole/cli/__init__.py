@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ridgepole import __version__
+from ridgepole.cli.submit_options import add_submit, with_action
 
 _RUN_HELP = "id, unique prefix, name, path, or 'latest'"
 
@@ -139,6 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     watch.add_argument("--interval", metavar="SECONDS", type=_seconds, default=1.0, help="look again every SECONDS")
 
     _add_sweep(verbs, allow, root, as_json, common)
+    add_submit(verbs, root, as_json, common, overrides=_OVERRIDES, positive=_positive, add_labels=_add_labels)
     devices = verbs.add_parser(
         "devices", parents=[as_json, common], help="every device, who uses it, what Device() would choose and why"
     )
@@ -404,9 +406,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
+    given = with_action(list(sys.argv[1:] if argv is None else argv))
     rest: list[str] = []
-    if given[:1] == ["run"] and "--" in given:  # what follows belongs to the script
+    if given[:1] in (["run"], ["submit"]) and "--" in given:  # what follows belongs to the script
         cut = given.index("--")
         given, rest = given[:cut], given[cut + 1 :]
     parser = build_parser()

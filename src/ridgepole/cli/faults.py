@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from ridgepole.cli.output import ReaderGone, complain, flush, paint
 from ridgepole.errors import (
+    ClusterError,
     ConfigError,
     Problem,
     RankError,
@@ -91,4 +92,4 @@ def exit_code(error: BaseException, *, in_a_run: bool = False) -> int:
         return 130
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    return 2 if isinstance(error, ConfigError | RunDirError) and not in_a_run else 1
+    return 2 if isinstance(error, ConfigError | RunDirError | ClusterError) and not in_a_run else 1

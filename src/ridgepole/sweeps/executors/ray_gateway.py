@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ridgepole.clusters.ray import connect, disconnect, is_reachable, resources
 from ridgepole.errors import SweepError, text_of
 from ridgepole.sweeps.executors.remote_task import FileWatch, TaskPayload, run_printing_trial
 from ridgepole.sweeps.executors.tasks import TaskExited
@@ -21,7 +21,6 @@ from ridgepole.sweeps.run.trial import TrialSpec
 
 _POLL_SECONDS = 0.05
 _ORPHAN_SECONDS = 30.0  # time for trials to stop at a tick after the driver has died
-_CONNECT_SECONDS = 5.0  # time for a cluster's head to accept a connection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ def main(fd: str) -> None:
             return
         gateway.serve()
     finally:
-        _disconnect()
+        disconnect()
         if settings.folder is not None:
             shutil.rmtree(settings.folder, ignore_errors=True)
 
@@ -63,7 +62,7 @@ class _Gateway:
         self._conn, self._settings = conn, settings
         self._sending = threading.Lock()
         self._tasks: dict[Any, tuple[int, TrialSpec]] = {}
-        head = _connect(settings.address, settings.folder)
+        head = connect(settings.address, settings.folder)
         note = _missing_resources(settings)
         if note and settings.address == "local":
             raise SweepError(note)
@@ -137,7 +136,7 @@ class _Gateway:
         """End this process when the cluster's head has died: Ray's own calls would wait for it."""
         seen_at = time.monotonic()
         while True:
-            if _is_reachable(head):
+            if is_reachable(head):
                 seen_at = time.monotonic()
             elif time.monotonic() - seen_at >= self._settings.patience:
                 where = f"{head[0]}:{head[1]}"
@@ -146,59 +145,17 @@ class _Gateway:
             time.sleep(1.0)
 
 
-def _connect(address: str, folder: str | None) -> tuple[str, int]:
-    """Connect to a cluster, or start one; return the address of its head."""
-    import ray
-
-    if address.startswith("ray://"):
-        raise SweepError(f"{address} is an address of Ray Client; give that of the head itself, such as HOST:6379")
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and not _is_reachable((host, int(port))):
-        raise SweepError(f"no Ray cluster listens at {address}: start the cluster with 'ray start --head'")
-    if folder is None:
-        try:
-            ray.init(address=address, log_to_driver=False)
-        except ConnectionError as error:
-            hint = "if it wants a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-            raise SweepError(f"{text_of(error)}; {hint}") from error
-    else:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, _temp_dir=folder)
-    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _disconnect() -> None:
-    import ray
-
-    ray.shutdown()
-
-
-def _is_reachable(head: tuple[str, int]) -> bool:
-    try:
-        with socket.create_connection(head, _CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
 def _missing_resources(settings: RaySettings) -> str:
     """Return a message if no node of the cluster has the resources of a task, else ""."""
     needs = {"CPU": settings.needs.get("num_cpus", 1), "GPU": settings.needs.get("num_gpus"), "memory": None}
     needs |= {"memory": settings.needs.get("memory")} | dict(settings.needs.get("resources") or {})
     wanted = {name: float(amount) for name, amount in needs.items() if amount}
-    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+    nodes = resources()
     if any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
         return ""
     most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in wanted}
     amounts = ", ".join(f"{name} {amount:g} (at most {most[name]:g})" for name, amount in wanted.items())
     return f"no node of the Ray cluster has what a trial needs: {amounts}"
-
-
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call, unused-ignore]
-    return nodes
 
 
 def _end_of(task: Any) -> TaskExited:

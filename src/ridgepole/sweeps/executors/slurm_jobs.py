@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from ridgepole.clusters import slurm
 from ridgepole.sweeps.executors.remote_task import TaskPayload, run_remote_trial
 from ridgepole.sweeps.executors.trial_process import leave_terminal, signals_blocked
 from ridgepole.sweeps.run.trial import TrialSpec
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 _QUERY_SECONDS = 10.0  # time between two queries of the states of jobs
 _SOON_SECONDS = 1.0  # the same while a trial waits for the answer
-_END_STATES = (
-    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL"),
-    *("BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY"),
-)
-_RESTARTED = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 def run_job(payload: TaskPayload, spec: TrialSpec, local: bool) -> str:
@@ -153,8 +148,8 @@ class SlurmJobs(Jobs):
         since = self._stopped_at.setdefault(number, time.monotonic())
         if time.monotonic() - self._queried_at >= _SOON_SECONDS:
             self._query()
-        if self._queried_at > since and self._states.get(number, "").startswith(_RESTARTED):
-            self._call("scancel", number)
+        if self._queried_at > since and self._states.get(number, "").startswith(slurm.WAITING):
+            slurm.cancel(number)
             self._ended[number] = "PREEMPTED"
 
     def refresh(self) -> None:
@@ -164,13 +159,12 @@ class SlurmJobs(Jobs):
 
     def cancel(self, number: str) -> None:
         """Cancel a job; one that has just begun obeys SIGTERM at its next tick."""
-        self._call("scancel", number)
+        slurm.cancel(number)
         self._queried_at = 0.0
 
     def kill(self, number: str) -> None:
         """Kill a job and its processes."""
-        self._call("scancel", "--signal=KILL", "--full", number)
-        self._call("scancel", number)
+        slurm.kill(number)
         self._queried_at = 0.0
 
     def _query(self) -> None:
@@ -178,27 +172,18 @@ class SlurmJobs(Jobs):
         numbers = [number for number in self._known if number not in self._ended]
         if not numbers:
             return
-        jobs = f"--jobs={','.join(numbers)}"
-        done = self._call("squeue", "--noheader", "--states=all", "--format=%i %T", jobs)
-        if done is None or (done.returncode and "Invalid job id" not in done.stderr):
+        found = slurm.query(numbers)
+        if found is None:
             return  # the controller is busy or away, and jobs run without it
-        states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line.strip())
-        self._states |= states
+        self._states |= {number: job.state for number, job in found.items()}
         for number in numbers:
             # The queue drops a job some minutes after its end
-            if number not in states and number in self._missing:
+            if number not in found and number in self._missing:
                 self._ended[number] = str(self._known[number].state)  # submitit asks sacct
-            elif number not in states:
+            elif number not in found:
                 self._missing.add(number)
-            elif states[number].startswith(_END_STATES):
-                self._ended[number] = states[number].strip()
-
-    @staticmethod
-    def _call(*command: str) -> subprocess.CompletedProcess[str] | None:
-        try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired):
-            return None
+            elif found[number].has_ended:
+                self._ended[number] = found[number].state
 
 
 class LocalJobs(Jobs):

@@ -1,0 +1,1 @@
+"""A whole pipeline or script as one job of a cluster."""
