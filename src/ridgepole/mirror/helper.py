@@ -62,6 +62,13 @@ class Mirroring:
         if not self._lock.take(patience=orders.lease_seconds):
             raise UnreachableError(f"run {run.name} is being mirrored by {self._lock.who()}")
         self.deadline: float | None = None
+        try:
+            self._open(run, orders, wait)
+        except BaseException:
+            self._lock.release()  # the next try takes it again
+            raise
+
+    def _open(self, run: Path, orders: Orders, wait: Callable[[float], bool]) -> None:
         attempt = max((int(line["attempt"]) for line in rundir.read_attempts(run)), default=1)
         self._objects = Objects(f"{orders.url}/{run.name}", write=True)
         self._lease = Lease(self._objects, attempt, place_of(run), orders.lease_seconds)
@@ -87,6 +94,7 @@ class Mirroring:
         """Release the lease."""
         with contextlib.suppress(RidgepoleError):
             self._lease.release()
+        self._lock.release()
 
 
 def push(orders: Orders) -> None:
