@@ -102,7 +102,7 @@ def test_a_growing_file_is_kept_in_few_segments_and_never_twice(tmp_path, store)
     assert 1 <= len(index.files["metrics.jsonl"]) < 12
     copy = fetch_run(f"{store}/{run.name}", tmp_path / "there", print)
     assert (copy / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
-    stored = [path for path in (tmp_path / "mirror" / run.name / "data" / "metrics.jsonl").iterdir()]
+    stored = list((tmp_path / "mirror" / run.name / "data" / "metrics.jsonl").iterdir())
     assert len(stored) == len(index.files["metrics.jsonl"])  # what was merged is gone
 
 
@@ -123,7 +123,7 @@ def test_damage_and_names_that_leave_the_directory_are_refused(tmp_path, store):
 def test_a_bucket_that_is_not_there_stops_the_run_at_its_start(tmp_path, ridgepole, bucket):
     here = make_project(tmp_path / "here", "s3://bucket-that-is-not-there/runs")
     refused = ridgepole("run", "pipe.toml", cwd=here)
-    assert refused.returncode == 1
+    assert refused.returncode != 0
     assert "can't be mirrored" in refused.stderr
 
 
@@ -192,12 +192,14 @@ def check_killed(folder: Path, seconds: float) -> None:
     assert {info.name for info in CheckpointStore(whole / "checkpoints").list()} == names
 
 
-@pytest.mark.parametrize("trial", range(5))
+@pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
+@pytest.mark.parametrize("trial", range(10))
 def test_a_kill_in_the_middle_of_uploads_leaves_a_sound_mirror(tmp_path, trial):
     check_killed(tmp_path, random.Random(trial).uniform(0, 0.3))
 
 
 @pytest.mark.torture
+@pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
 @pytest.mark.parametrize("trial", range(200))
 def test_two_hundred_kills_leave_sound_mirrors(tmp_path, trial):
     check_killed(tmp_path, random.Random(1000 + trial).uniform(0, 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ from ridgepole.mirror.settings import checked_url
 
 _CHUNK = 8 << 20
 _CLIENT = {"timeout": "30s", "connect_timeout": "5s"}
+_ALLOW_HTTP = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
@@ -55,7 +58,9 @@ class Objects:
                 self._store: Any = LocalStore(self._directory, mkdir=True)
             else:
                 retries: Any = _RETRIES
-                options: Any = _CLIENT
+                # Options of ours hide those that the client reads from the environment
+                plain = any(os.environ.get(name, "").lower() in ("1", "true") for name in _ALLOW_HTTP)
+                options: Any = _CLIENT | ({"allow_http": True} if plain else {})
                 self._store = from_url(self.url, client_options=options, retry_config=retries)
         except RidgepoleError:
             raise
@@ -166,7 +171,9 @@ class Objects:
         where = f"{self.url}/{key}".rstrip("/")
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if any(word in str(error) for word in _NO_BUCKET):
+                raise RefusedError(f"{where}: the bucket does not exist") from error
             raise
         except (faults.AlreadyExistsError, faults.PreconditionError) as error:
             raise ConflictError(key) from error
@@ -174,8 +181,6 @@ class Objects:
             raise RefusedError(f"{where}: the rights do not suffice: {_first_line(error)}") from error
         except (faults.BaseError, OSError) as error:
             text = _first_line(error)
-            if "NoSuchBucket" in str(error):
-                raise RefusedError(f"{where}: the bucket does not exist") from error
             if "Permission denied" in str(error):
                 raise RefusedError(f"{where}: the rights do not suffice: {text}") from error
             raise UnreachableError(f"{where}: {text}") from error
