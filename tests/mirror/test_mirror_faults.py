@@ -194,12 +194,14 @@ def check_killed(folder: Path, seconds: float) -> None:
 
 @pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
 @pytest.mark.parametrize("trial", range(10))
-def test_a_kill_in_the_middle_of_uploads_leaves_a_sound_mirror(tmp_path, trial):
+def test_a_kill_in_the_middle_of_uploads_leaves_a_sound_mirror(tmp_path, trial, tally):
     check_killed(tmp_path, random.Random(trial).uniform(0, 0.3))
+    tally(kills=1)
 
 
 @pytest.mark.torture
 @pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
 @pytest.mark.parametrize("trial", range(200))
-def test_two_hundred_kills_leave_sound_mirrors(tmp_path, trial):
+def test_two_hundred_kills_leave_sound_mirrors(tmp_path, trial, tally):
     check_killed(tmp_path, random.Random(1000 + trial).uniform(0, 1.0))
+    tally(kills=1)

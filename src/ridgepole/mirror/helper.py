@@ -125,7 +125,7 @@ def main(control: str, answers: str) -> None:
     ignore_signals()
     with contextlib.suppress(OSError):
         os.nice(10)
-    with os.fdopen(int(control), "rb") as pipe:
+    with os.fdopen(int(control), "rb", buffering=0) as pipe:
         line = pipe.readline()
         if line:
             _Helper(Orders(**json.loads(line)), pipe.fileno(), int(answers)).run()
@@ -139,6 +139,7 @@ class _Helper:
         self._mirroring: Mirroring | None = None
         self._silent = self._started = False
         self._until: float | None = None
+        self._parent = os.getppid()
 
     def run(self) -> None:
         """Mirror until the run ends."""
@@ -211,8 +212,9 @@ class _Helper:
         return f"{count} files with {size / 1e6:.1f} MB are left: {fault}"
 
     def _over(self, seconds: float) -> bool:
-        """Wait; return whether the run has closed its end."""
-        return bool(select.select([self._control], [], [], seconds)[0])
+        """Wait; return whether the run has ended, by its word or by its death."""
+        # A forked child of the run may keep the pipe open
+        return bool(select.select([self._control], [], [], seconds)[0]) or os.getppid() != self._parent
 
     def _give_up(self, seconds: float) -> bool:
         if self._until is None:
@@ -221,7 +223,8 @@ class _Helper:
         return time.monotonic() > self._until
 
     def _wait_for_end(self) -> None:
-        select.select([self._control], [], [])
+        while not self._over(1.0):
+            pass
 
     def _answer(self, word: str, text: str) -> bool:
         """Answer the run; return False if it has got an answer about the start before."""

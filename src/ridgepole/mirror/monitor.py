@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -85,6 +86,8 @@ class Mirror:
         """
         if self._process is None or os.getpid() != self._pid:
             return
+        with contextlib.suppress(OSError):
+            os.write(self._control, b"end\n")
         os.close(self._control)
         self._control = -1
         seconds = min(seconds, self._policy.drain_seconds + _END_SECONDS)
