@@ -9,6 +9,7 @@ import pytest
 
 HEAVY = [
     "torch",
+    "obstore",
     "matplotlib",
     "pandas",
     "polars",

@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show the resolved plan and stop")
     _add_labels(run)
     resume = verbs.add_parser("resume", parents=[root, common], help="resume a run that did not finish")
-    resume.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+    resume.add_argument("run", metavar="RUN", nargs="?", default="latest", help=f"{_RUN_HELP}, or URL")
     resume.add_argument("--allow-change", **allow)
     resume.add_argument(
         "--from", dest="start", metavar="CHECKPOINT", help="go back to this checkpoint, and put newer ones aside"
@@ -119,8 +119,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="of a CSV file: the column of step, time or run, as step=epoch; may be repeated",
     )
 
+    mirror = verbs.add_parser("mirror", help="bring a run to its mirror, or back").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    push = mirror.add_parser("push", parents=[root, common], help="upload what the mirror of a run lacks")
+    push.add_argument("run", metavar="RUN", nargs="?", default="latest", help=_RUN_HELP)
+    push.add_argument("--to", metavar="URL", help="the mirror; by default as the run's config says")
+    pull = mirror.add_parser("pull", parents=[root, common], help="download a run with its checkpoints")
+    pull.add_argument("url", metavar="URL", help="the run, such as s3://bucket/runs/ID")
     view = verbs.add_parser("view", parents=[root, common], help="show runs in the browser, live")
-    view.add_argument("roots", metavar="DIR", nargs="*", help="directories of runs, or runs; by default where runs are")
+    view.add_argument("roots", metavar="DIR", nargs="*", help="directories or URLs of runs, or runs")
     view.add_argument("--port", metavar="N", type=_port, help="the port; by default 6464, else any free one")
     view.add_argument("--open", action="store_true", help="open the browser, too")
     view.add_argument(
@@ -256,6 +264,7 @@ def _add_runs(verbs: Any, root: argparse.ArgumentParser, *common: argparse.Argum
         dest="action", metavar="ACTION", required=True
     )
     ls = runs.add_parser("ls", parents=[root, *common], help="list the runs, newest first, with what differs")
+    ls.add_argument("url", metavar="URL", nargs="?", help="a mirror, such as s3://bucket/runs")
     ls.add_argument("--filter", metavar="EXPR", help="""only runs that pass, as 'lr > 1e-3 and status == "finished"'""")
     ls.add_argument("--sort", metavar="NAMES", help="by these columns; '-' before a name sorts downwards")
     ls.add_argument("--columns", metavar="NAMES", help="only these columns, as id,status,lr,loss.min")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ridgepole.cli.attempt import report_attempt
 from ridgepole.cli.faults import show_problems
@@ -10,6 +11,7 @@ from ridgepole.cli.output import complain, working_directory
 from ridgepole.cli.roots import runs_root
 from ridgepole.cli.script import resume_script
 from ridgepole.launch import is_launched
+from ridgepole.mirror.settings import is_url
 from ridgepole.pipeline.run.attempt import resume
 from ridgepole.pipeline.run.comparison import unfinished
 from ridgepole.pipeline.stored_run import load_pipeline
@@ -20,6 +22,10 @@ from ridgepole.rundir import find_run, read_run
 def call(arguments: argparse.Namespace) -> int:
     """Resume a run from its newest checkpoint; start a script again, which may do the same."""
     here = working_directory()  # importing the user's package may change it
+    if is_url(arguments.run):
+        from ridgepole.mirror.download import fetch_run
+
+        arguments.run = str(fetch_run(arguments.run, Path(arguments.runs_dir or "runs"), complain))
     found = find_run(arguments.run, runs_root(arguments, arguments.run))
     run = read_run(plain_path(found.path))
     if isinstance(run.fields.get("script"), dict):

@@ -37,6 +37,12 @@ _PICTURES = (".png", ".jpg", ".svg", ".html")
 
 def call(arguments: argparse.Namespace) -> int:
     """List, show, compare or remove runs."""
+    if arguments.action == "ls" and arguments.url:
+        from ridgepole.cli.listing import list_runs
+        from ridgepole.cli.mirror import local_root
+
+        with contextlib.ExitStack() as stack:
+            return list_runs(arguments, local_root(arguments.url, stack))
     root = runs_root(arguments, *_named(arguments))
     if arguments.action in _ELSEWHERE:
         module, _, name = _ELSEWHERE[arguments.action].partition(":")

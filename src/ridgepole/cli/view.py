@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 
+from ridgepole.cli.mirror import local_root
 from ridgepole.cli.output import complain, paint, say
 from ridgepole.cli.roots import runs_root
 from ridgepole.sweeps.stored import StoredSweeps
@@ -15,7 +17,11 @@ from ridgepole.view.serve import Address, serve
 
 def call(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    roots = [Path(each) for each in arguments.roots] or [runs_root(arguments)]
+    with ExitStack() as stack:
+        return _serve(arguments, [local_root(each, stack) for each in arguments.roots] or [runs_root(arguments)])
+
+
+def _serve(arguments: argparse.Namespace, roots: list[Path]) -> int:
 
     def announce(address: Address) -> None:
         say(f"runs at {paint(address.url, 'bold', sys.stdout)}", flush=True)

@@ -36,7 +36,7 @@ class Pipeline:
         directory: The directory of `package`; the working directory when None.
         notify: The `[notify]` table: where alerts are sent.
         **settings: The other keys of the `[pipeline]` table: `seed`, `deterministic`, `logger`,
-            `progress`, `checkpoint`, `grace_seconds`, `guard`, `tags`.
+            `progress`, `checkpoint`, `grace_seconds`, `guard`, `mirror`, `tags`.
     """
 
     def __init__(

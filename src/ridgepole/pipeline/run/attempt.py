@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,6 +16,8 @@ from ridgepole import rundir
 from ridgepole.config import variable_looks_secret
 from ridgepole.errors import RunDirError, TrialPruned, join_errors, text_of, user_traceback
 from ridgepole.launch import is_launched, local_place
+from ridgepole.mirror.monitor import Mirror
+from ridgepole.mirror.settings import policy_of
 from ridgepole.permanence import current_run
 from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint, newest_resume_point, resume_point_of_rank
 from ridgepole.pipeline.lifecycle.output import EnduringOutput
@@ -322,6 +325,7 @@ class _Attempt:
         self._guard = SignalGuard(plan.settings.grace_seconds)
         self._controller: Controller | None = None
         self._watch: Watch | None = None
+        self._mirror: Mirror | None = None
         self._outcomes: list[ProcessOutcome] = []
         self._errors: list[BaseException] = []
         self._cleanup_errors: list[BaseException] = []
@@ -421,6 +425,7 @@ class _Attempt:
         if coordinator is not None:
             coordinator.attach(self._guard, self._emergency_cleanup)
         self._watch = self._start_watch(controller)
+        self._mirror = self._start_mirror(controller)
         executor = Executor(self._plan, controller, self._guard, self._record.note)
         recorder = self._start_recorder(controller)
         with seeded(start.seed, deterministic=self._plan.settings.deterministic):
@@ -490,6 +495,21 @@ class _Attempt:
         controller.ticks.call_after(FIRST_STEPS, watch.start)
         return watch
 
+    def _start_mirror(self, controller: Controller) -> Mirror | None:
+        """Start the process that mirrors the run, where that is wanted."""
+        given = self._plan.settings.mirror
+        if given is None or controller.rank:
+            return None
+        mirror = Mirror(controller.run_dir, policy_of(given), controller.warn)
+        mirror.start()
+        return mirror
+
+    def _end_mirror(self) -> None:
+        """Wait for the mirror as long as its policy and the scheduler allow."""
+        mirror, self._mirror = self._mirror, None
+        if mirror is not None and not self._record.is_forked:
+            mirror.end(max(1.0, self._guard.deadline - time.monotonic() - 1.0))
+
     def _end_watch(self, status: str, errors: Sequence[BaseException]) -> None:
         """Tell how the run has ended, where that is wanted, and end its helper."""
         watch, controller = self._watch, self._controller
@@ -523,6 +543,7 @@ class _Attempt:
         except OSError as error:
             self._errors.append(error)
         self._end_watch(status, self._errors)
+        self._end_mirror()
         return status
 
     @property

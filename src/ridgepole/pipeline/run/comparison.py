@@ -25,6 +25,7 @@ _ALWAYS_ALLOWED = (
     "pipeline.checkpoint",
     "pipeline.console",
     "pipeline.guard",
+    "pipeline.mirror",
     "pipeline.tags",
 )
 """Keys that may always be changed: they don't affect what is computed."""

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from ridgepole.checkpoint.policy import OFF, CheckpointPolicy
-from ridgepole.errors import ConfigError, did_you_mean
+from ridgepole.errors import ConfigError, MissingExtraError, did_you_mean
 from ridgepole.labels import checked_tag
+from ridgepole.mirror.settings import MirrorPolicy, need_obstore, policy_of, url_fault
 from ridgepole.pipeline.spec.binding import Binder, in_order
 from ridgepole.pipeline.spec.components import (
     ComponentSpec,
@@ -101,7 +102,21 @@ def _settings(report: Report) -> tuple[Settings, CheckpointPolicy, GuardPolicy]:
             checked_tag(tag)
         except ValueError as error:
             report.add(("pipeline", "tags", index), str(error))
+    if settings.mirror is not None:
+        _check_mirror(report, settings.mirror)
     return settings, _policy(report, table.get("checkpoint", True)), _guard(report, table.get("guard", True))
+
+
+def _check_mirror(report: Report, given: MirrorPolicy | str) -> None:
+    """Report what can be known of a mirror without its network."""
+    fault = url_fault(policy_of(given).url)
+    if fault is not None:
+        report.add(("pipeline", "mirror", *([] if isinstance(given, str) else ["url"])), *fault)
+        return
+    try:
+        need_obstore()
+    except MissingExtraError as error:
+        report.add(("pipeline", "mirror"), str(error))
 
 
 def _policy(report: Report, given: Any) -> CheckpointPolicy:

@@ -15,6 +15,7 @@ from ridgepole.checkpoint.policy import CheckpointPolicy
 from ridgepole.config import looks_secret
 from ridgepole.errors import Place, Problem, redact, text_of
 from ridgepole.labels import NO_LABELS, Labels
+from ridgepole.mirror.settings import MirrorPolicy
 from ridgepole.pipeline.spec.convert import ConversionErrors, convert, fresh
 from ridgepole.pipeline.spec.injection import EMPTY, RESERVED, Signature
 from ridgepole.pipeline.trial_hook import LISTENER
@@ -80,6 +81,8 @@ class Settings:
     """The faults that are watched for; false turns that off."""
     grace_seconds: Annotated[float, Ge(0)] = 25.0
     """Seconds that a SIGTERM leaves before the scheduler kills."""
+    mirror: MirrorPolicy | str | None = None
+    """The URL of an object store that keeps a copy of each run."""
     tags: tuple[str, ...] = ()
     """Words by which its runs are found; `ridgepole runs tag` changes those of a run."""
 

@@ -1,0 +1,1 @@
+"""A run's directory, kept in an object store while the run goes."""

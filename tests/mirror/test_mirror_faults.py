@@ -1,0 +1,207 @@
+"""Mirrors that can't be written: two writers, a network that hangs, kills in mid-upload."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ridgepole import Pipeline
+from ridgepole.checkpoint import CheckpointStore
+from ridgepole.errors import ConfigError, RunDirError
+from ridgepole.mirror.download import fetch_run
+from ridgepole.mirror.helper import Orders, push
+from ridgepole.mirror.index import Index
+from ridgepole.mirror.objects import ConflictError, Objects
+from ridgepole.mirror.uploader import INDEX, Uploader
+from ridgepole.rundir import note_attempt
+
+from .conftest import make_project, run_of
+
+
+def orders(run: Path, url: str) -> Orders:
+    return Orders(run=str(run), url=url, every_seconds=0.05, drain_seconds=5, lease_seconds=0.5)
+
+
+def small_run(root: Path, attempt: int = 1) -> Path:
+    """Make a run directory with what a mirror looks at."""
+    run = root / "20261122-101500-7f3a91c2"
+    run.mkdir(parents=True)
+    note_attempt(run, attempt)
+    (run / "run.json").write_text("{}")
+    (run / "metrics.jsonl").write_text('{"a":1}\n')
+    return run
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s4://bucket/runs", "begins with one of s3://"),
+        ("/somewhere", "begins with one of s3://"),
+        ("s3:///runs", "names no bucket"),
+        ("file://runs", "needs a whole path"),
+        ("s3://user:secret@bucket/runs", "no user, password"),
+    ],
+)
+def test_check_refuses_a_wrong_url(url, words):
+    with pytest.raises(ConfigError, match=words):
+        Pipeline("p", mirror=url).process("nothing", print).plan()
+
+
+def test_check_names_the_missing_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"ridgepole\[remote\]"):
+        Pipeline("p", mirror="s3://bucket/runs").process("nothing", print).plan()
+
+
+@pytest.mark.parametrize("kind", ["store", "bucket"])
+def test_only_the_reader_of_an_e_tag_may_replace(kind, request):
+    objects = Objects(f"{request.getfixturevalue(kind)}/one", write=True)
+    first = objects.replace("pointer", b"1", None)
+    with pytest.raises(ConflictError):
+        objects.replace("pointer", b"2", None)
+    objects.replace("pointer", b"3", first)
+    with pytest.raises(ConflictError):
+        objects.replace("pointer", b"4", first)
+    assert objects.read("pointer")[0] == b"3"
+
+
+def test_two_directories_of_one_attempt_are_two_writers(tmp_path, store):
+    run = small_run(tmp_path / "a")
+    push(orders(run, store))
+    copy = tmp_path / "b" / run.name
+    shutil.copytree(run, copy)
+    with pytest.raises(RunDirError, match="two writers"):
+        push(orders(copy, store))
+    note_attempt(copy, 2)
+    push(orders(copy, store))
+    with pytest.raises(RunDirError, match="attempt 2"):
+        push(orders(run, store))
+
+
+def test_a_growing_file_is_kept_in_few_segments_and_never_twice(tmp_path, store):
+    run = small_run(tmp_path)
+    objects = Objects(f"{store}/{run.name}", write=True)
+    uploader = Uploader(run, objects, 1, "w")
+    for number in range(100):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(f'{{"a":{number}}}\n{{"torn')
+        uploader.upload()
+        with (run / "metrics.jsonl").open("r+") as file:
+            file.truncate((run / "metrics.jsonl").stat().st_size - len('{"torn'))
+    uploader.upload()
+    index = Index.decode(objects.read(INDEX)[0], store)
+    assert 1 <= len(index.files["metrics.jsonl"]) < 12
+    copy = fetch_run(f"{store}/{run.name}", tmp_path / "there", print)
+    assert (copy / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    stored = list((tmp_path / "mirror" / run.name / "data" / "metrics.jsonl").iterdir())
+    assert len(stored) == len(index.files["metrics.jsonl"])  # what was merged is gone
+
+
+def test_damage_and_names_that_leave_the_directory_are_refused(tmp_path, store):
+    run = small_run(tmp_path)
+    push(orders(run, store))
+    (stored,) = (tmp_path / "mirror" / run.name / "data" / "metrics.jsonl").iterdir()
+    stored.write_bytes(b'{"a":2}\n')
+    with pytest.raises(RunDirError, match="is damaged"):
+        fetch_run(f"{store}/{run.name}", tmp_path / "there", print)
+    assert not list((tmp_path / "there").iterdir())
+    index = tmp_path / "mirror" / run.name / INDEX
+    index.write_text(index.read_text().replace('"metrics.jsonl"', '"../metrics.jsonl"'))
+    with pytest.raises(RunDirError, match="is damaged"):
+        fetch_run(f"{store}/{run.name}", tmp_path / "there", print)
+
+
+def test_a_bucket_that_is_not_there_stops_the_run_at_its_start(tmp_path, ridgepole, bucket):
+    here = make_project(tmp_path / "here", "s3://bucket-that-is-not-there/runs")
+    refused = ridgepole("run", "pipe.toml", cwd=here)
+    assert refused.returncode != 0
+    assert "can't be mirrored" in refused.stderr
+
+
+def test_a_store_that_does_not_answer_never_stops_a_run(tmp_path, ridgepole):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",  # refuses: a hang differs by the client's timeout only
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+    }
+    here = make_project(tmp_path / "here", "s3://bucket/runs", drain=0)
+    done = ridgepole("run", "pipe.toml", cwd=here, timeout=120, **environment)
+    assert done.returncode == 0, done.stderr
+    run = run_of(here)
+    assert f"ridgepole mirror push {run}" in done.stderr
+    brought = ridgepole("mirror", "push", run.name, "--to", f"file://{tmp_path}/later", cwd=here)
+    assert brought.returncode == 0, brought.stderr
+    assert fetch_run(f"file://{tmp_path}/later/{run.name}", tmp_path / "there", print)
+
+
+def killed_run(folder: Path, store: str, seconds: float) -> Path | None:
+    """Run, kill the run and its helper after the first checkpoint, and return the run's directory."""
+    here = make_project(folder, store)
+    command = [sys.executable, "-m", "ridgepole", "run", "pipe.toml", "processes.learn.steps=100000"]
+    run = subprocess.Popen(
+        [*command, "processes.learn.pause=0.002"],
+        cwd=here,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    mirror = Path(store.removeprefix("file://"))
+    try:
+        until = time.monotonic() + 60
+        while not list(mirror.glob("*/data/checkpoints/*/manifest.json")) and time.monotonic() < until:
+            assert run.poll() is None
+            time.sleep(0.01)
+        threading.Event().wait(seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    return run_of(here)
+
+
+def check_killed(folder: Path, seconds: float) -> None:
+    """Kill a run in the middle of its uploads; what is in the mirror is sound, and is continued."""
+    store = f"file://{folder}/mirror"
+    run = killed_run(folder / "here", store, seconds)
+    there = fetch_run(f"{store}/{run.name}", folder / "there", print)
+    # Whole lines only, each a beginning of what the machine had
+    lines = (there / "metrics.jsonl").read_bytes()
+    assert lines.endswith(b"\n")
+    assert (run / "metrics.jsonl").read_bytes().startswith(lines)
+    checkpoints = CheckpointStore(there / "checkpoints")
+    assert not any(info.problem for info in checkpoints.list())
+    if checkpoints.list():
+        assert not checkpoints.load("latest").passed_over
+    push(orders(run, store))  # the machine is back: the rest follows, and nothing twice
+    whole = fetch_run(f"{store}/{run.name}", folder / "whole", print)
+    assert (whole / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    names = {info.name for info in CheckpointStore(run / "checkpoints").list()}
+    assert {info.name for info in CheckpointStore(whole / "checkpoints").list()} == names
+
+
+@pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
+@pytest.mark.parametrize("trial", range(10))
+def test_a_kill_in_the_middle_of_uploads_leaves_a_sound_mirror(tmp_path, trial, tally):
+    check_killed(tmp_path, random.Random(trial).uniform(0, 0.3))
+    tally(kills=1)
+
+
+@pytest.mark.torture
+@pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
+@pytest.mark.parametrize("trial", range(200))
+def test_two_hundred_kills_leave_sound_mirrors(tmp_path, trial, tally):
+    check_killed(tmp_path, random.Random(1000 + trial).uniform(0, 1.0))
+    tally(kills=1)
