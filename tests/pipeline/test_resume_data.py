@@ -22,7 +22,6 @@ from ridgepole.checkpoint import CheckpointStore
 from ridgepole.errors import ConfigError
 from ridgepole.rundir import list_runs, read_run
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.set_vital. is deprecated")  # torchdata 0.11 calls it
 
 

@@ -16,8 +16,8 @@ _MUTATORS = frozenset(
     "add append appendleft clear extend insert pop popleft remove setdefault update".split()  # noqa: SIM905
 )
 _SAMPLERS = frozenset(
-    "BatchSampler DistributedSampler RandomSampler SequentialSampler SubsetRandomSampler list range tuple".split()  # noqa: SIM905
-) | {"WeightedRandomSampler"}
+    "BatchSampler DistributedSampler RandomSampler SequentialSampler SubsetRandomSampler".split()  # noqa: SIM905
+) | {"WeightedRandomSampler", "list", "range", "tuple"}
 _CONTAINERS = frozenset("Counter OrderedDict defaultdict deque dict list set".split())  # noqa: SIM905
 
 
