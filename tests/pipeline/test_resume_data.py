@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 
 import pytest
 import torch
@@ -283,13 +284,17 @@ REFUSED = {
     ),
     "a stream with workers": (
         lambda: DataLoader(TorchStream(8), num_workers=1),
-        "it loops over a DataLoader over TorchStream, an iterable-style data set whose position its workers keep: "
-        "use num_workers=0 or torchdata's StatefulDataLoader",
+        (
+            "it loops over a DataLoader over TorchStream, an iterable-style data set whose position its workers keep: "
+            "use num_workers=0 or torchdata's StatefulDataLoader"
+        ),
     ),
     "a state that can't be stored": (
         Unstorable,
-        "its position can't be stored: Unstorable.state['nested']['file'] is a builtin_function_or_method, which a "
-        "checkpoint can't store",
+        (
+            "its position can't be stored: Unstorable.state['nested']['file'] is a builtin_function_or_method, which a "
+            "checkpoint can't store"
+        ),
     ),
     "a state that fails": (Failing, "its position can't be stored: NotImplementedError: not with these shards"),
     "layers": (
@@ -434,8 +439,10 @@ def test_a_process_that_begins_again_leaves_them_out_of_its_first_loop(tmp_path)
         ("8:12,10:14", "the ranges 8:12 and 10:14 overlap: write them as one"),
         (
             "5:8",
-            "batches 5:8 can't be left out: the run continues with batch 6 of its loop; go back to a checkpoint before "
-            "batch 5 with --from, or write 6:8",
+            (
+                "batches 5:8 can't be left out: the run continues with batch 6 of its loop; go back to a checkpoint before "
+                "batch 5 with --from, or write 6:8"
+            ),
         ),
         ("1:3", "batches 1:3 can't be left out"),
     ],
@@ -471,6 +478,8 @@ from ridgepole import Permanence, process, track
 
 
 class Seen(Permanence):
+    state_ranks = "all"
+
     def __init__(self):
         self.batches = []
 
@@ -560,3 +569,29 @@ def test_the_command_line_leaves_batches_out_and_names_what_is_wrong(command_ser
     )
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "seen-0.txt").read_text().splitlines()) == 17
+
+
+def test_each_rank_resumes_with_its_own_position(command_server, tmp_path):
+    """Two ranks, started by hand; each has data of its own, and one of them is killed."""
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "project.py").write_text(PROJECT)
+        (tmp_path / name / "project.toml").write_text(TOML)
+
+    def both(where, *arguments, **given):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RIDGEPOLE_JOIN_SECONDS": "60"}
+        own |= {"KIND": "torchdata", "PYTHONWARNINGS": "ignore"}
+        started = [
+            command_server.start(*arguments, cwd=tmp_path / where, RANK=str(rank), **own, **given) for rank in range(2)
+        ]
+        return [each.wait(120) for each in started]
+
+    assert both("whole", "run", "project.toml") == [0, 0]
+    assert both("cut", "run", "project.toml", KILL_AT="1:10") != [0, 0]
+    assert both("cut", "resume") == [0, 0]
+    for rank in range(2):
+        name = f"seen-{rank}.txt"
+        assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()

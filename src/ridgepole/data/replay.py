@@ -111,7 +111,7 @@ class ReplayPosition(Position):
         batches: Iterator[Any] = iter(loader)
         indices.enter()
         if loader.persistent_workers and loader.num_workers:
-            self.source._iterator = batches  # type: ignore[assignment]  # noqa: SLF001 - the next loop finds its workers
+            self.source._iterator = batches  # noqa: SLF001 - the next loop finds its workers
         return batches
 
     def _restore_generators(self) -> None:

@@ -94,7 +94,7 @@ def _loop(
 
 
 def _own_sampler(over: ast.expr | None) -> str:
-    """Return the text of a DataLoader's sampler, if that is the call of a class that torch lacks."""
+    """Return the text of a DataLoader's sampler, if it calls a class that torch lacks."""
     for each in over.keywords if isinstance(over, ast.Call) else ():
         name = _called(each.value) if each.arg in ("sampler", "batch_sampler") else None
         if name is not None and name not in _SAMPLERS:
