@@ -440,8 +440,8 @@ def test_a_process_that_begins_again_leaves_them_out_of_its_first_loop(tmp_path)
         (
             "5:8",
             (
-                "batches 5:8 can't be left out: the run continues with batch 6 of its loop; go back to a checkpoint before "
-                "batch 5 with --from, or write 6:8"
+                "batches 5:8 can't be left out: the run continues with batch 6 of its loop; go back to a checkpoint "
+                "before batch 5 with --from, or write 6:8"
             ),
         ),
         ("1:3", "batches 1:3 can't be left out"),
