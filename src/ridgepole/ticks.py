@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, MutableSequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, MutableSequence
+from typing import Any, Final, Protocol
 
 from ridgepole.steptimes import Snapshot, StepTimes
 
@@ -139,13 +139,13 @@ class Ticks:
                 self._call_now()
             self.on_step()
 
-    def prepare(self, source: object) -> int:  # noqa: ARG002 - a run that is resumed needs it
+    def prepare(self, source: Iterable[Any]) -> tuple[Iterable[Any], int]:
         """Restore the position of a loop's source, if the run was resumed in the middle of it.
 
         Returns:
-            How many items the loop leaves out, because its source can't skip them by itself.
+            What to loop over, and how many items of the source come before it.
         """
-        return 0
+        return source, 0
 
     def between_items(self, loop: TickingLoop) -> None:
         """Act between two items of a loop whose steps were counted by a loop inside."""

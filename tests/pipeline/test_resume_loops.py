@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from steps_project import STEPS, TOML, Place, store
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from ridgepole import Permanence, Pipeline, PipelineProcess, ResumableLoader, process, track
 from ridgepole.checkpoint import CheckpointStore
@@ -42,6 +42,10 @@ class Weights(Permanence):
 
     def cleanup(self):
         pass
+
+
+class Descending(Sampler):
+    """A sampler of which nobody knows whether it draws the same again."""
 
 
 def loader():
@@ -91,7 +95,7 @@ class Carries(Epochs):
 
 class Flat(Epochs):
     def execute(self):
-        for batch in track(loader(), "train", tick=True):
+        for batch in track(list(loader()), "train", tick=True):
             self.weights.learn(0, *batch.tolist())
 
 
@@ -147,8 +151,8 @@ def test_more_epochs_can_be_added(tmp_path):
 @pytest.mark.parametrize(
     ("cls", "goal", "reason"),
     [
-        (Flat, "its beginning", "it loops over a DataLoader, which has no position to store"),
-        (TicksInside, "the end of its last epoch", "it loops over a DataLoader, which has no position to store"),
+        (Flat, "its beginning", "it loops over a list, which has no position to store"),
+        (TicksInside, "the end of its last epoch", "it is in the middle of an item of its outer loop"),
         (Resumables, "the end of its last epoch", "it is in the middle of an item of its outer loop"),
     ],
 )
@@ -238,10 +242,9 @@ def history(weights: Weights) -> None:
 
 def test_check_names_the_line_of_the_loop():
     (note,) = notes(Flat)
-    assert note.startswith("resume: train resumes inside the loop over loader() in ")
-    assert (
-        f"test_resume_loops.py:{Flat.execute.__code__.co_firstlineno + 1}:9 only if that is a ResumableLoader" in note
-    )
+    assert note.startswith("resume: train resumes inside the loop over list(loader()) in ")
+    assert f"test_resume_loops.py:{Flat.execute.__code__.co_firstlineno + 1}:9 only if that is a Resumable" in note
+    assert "or an iterable with state_dict and load_state_dict; otherwise it starts from its beginning" in note
     (note,) = notes(TicksInside)
     assert "resumes between two items of the loop over range(self.epochs) in " in note
 
@@ -252,8 +255,18 @@ def test_check_names_the_line_of_the_loop():
                 self.weights.learn(batch)
 
     (note,) = notes(Known)
+    assert "resume: train resumes inside the loop over batches in " in note
+    assert note.endswith(", a DataLoader, if its data set is map-style")
+
+    class OfItsOwn(Epochs):
+        def execute(self):
+            batches = DataLoader([1, 2], sampler=Descending([1, 2]))
+            for batch in track(batches, tick=True):
+                self.weights.learn(batch)
+
+    (note,) = notes(OfItsOwn)
     assert "can't resume inside the loop over batches in " in note
-    assert "a DataLoader" in note
+    assert "a DataLoader with Descending([1, 2])" in note
     assert notes(without_a_loop) == [], "a process without a loop has nothing to resume inside"
 
 

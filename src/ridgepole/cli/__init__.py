@@ -74,6 +74,12 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "--from", dest="start", metavar="CHECKPOINT", help="go back to this checkpoint, and put newer ones aside"
     )
+    resume.add_argument(
+        "--skip-batches",
+        metavar="FIRST:END",
+        action="append",
+        help="leave out these batches of the loop that continues, such as 120:130 for 120 to 129",
+    )
     resume.add_argument("-s", "--set", **_OVERRIDES)
     fork = verbs.add_parser(
         "fork", parents=[root, common], help="continue a run from a checkpoint as a new run, with other values"

@@ -42,6 +42,7 @@ def call(arguments: argparse.Namespace) -> int:
             run.path,
             allow=arguments.allow_change,
             which=arguments.start,
+            skip_batches=arguments.skip_batches,
             announce=announce,
             warn=complain,
             console=True,

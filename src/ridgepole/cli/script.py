@@ -43,6 +43,8 @@ def resume_script(run: RunInfo, arguments: argparse.Namespace) -> int:
     """
     if arguments.start is not None:
         raise RunDirError("--from is for pipelines; a script chooses its checkpoint itself, by run.restore()")
+    if arguments.skip_batches is not None:
+        raise RunDirError("--skip-batches is for pipelines: the loops of a script are its own")
     stored = run.fields["script"]
     command = [str(text) for text in stored["command"]]
     if any(text.endswith("***") for text in command):

@@ -160,12 +160,12 @@ def read_cursor(state: Mapping[str, Any], now: Mapping[str, Any], batches_per_ep
     state = {"sampler": None, "first_epoch": 0, "dataset": None, "global_batch": None} | dict(
         state
     )  # older states lack them
-    if missing := [key for key in now if key not in state]:
+    if missing := [key for key in now if key not in state and key != "leave_out"]:
         raise ValueError(f"this is not the state of a ResumableLoader: it has no {', '.join(missing)}")
     free = {"cursor", "epochs", "first_epoch", "dataset"}
     if now["global_batch"] is not None and now["global_batch"] == state["global_batch"]:
         free |= {"world_size", "batch_size"}  # the order does not depend on them
-    fixed = [key for key in now if key not in free]
+    fixed = [key for key in now if key not in free | {"leave_out"}]
     if different := [key for key in fixed if state[key] != now[key]]:
         found = "; ".join(f"{key} was {state[key]!r} and is {now[key]!r}" for key in different)
         advice = [_ADVICE.get(key, f"pass {key}={state[key]!r}") for key in different]

@@ -16,6 +16,7 @@ from ridgepole.data import checks
 from ridgepole.data.checks import FORMAT, read_cursor
 from ridgepole.data.fetching import Fetcher, Single, WorkerStart, unchanged
 from ridgepole.data.order import WORKERS, InTurn, Order, Sampler, Schedule, Shuffled, Weighted, derive
+from ridgepole.data.ranges import Ranges, ahead, merged, passed
 from ridgepole.data.samplers import BatchSchedule, Listed, Sampled
 from ridgepole.data.workers import reap_by_force, starting_workers, stop_workers
 from ridgepole.errors import MissingExtraError
@@ -182,6 +183,8 @@ class ResumableLoader:
         self._fetcher = Fetcher(dataset, collate if self._batched else Single(collate), borrows=self.num_workers == 0)
         self._torch_loader = self._make_torch_loader()
         self._start = self._cursor = self._loops = 0
+        self._left_out: Ranges = ()
+        self._to_leave_out: Ranges = ()
         self._running: Callable[[], Generator[Any, None, None] | None] = _nothing
 
     @property
@@ -267,7 +270,7 @@ class ResumableLoader:
         """
         number = checks.whole_number(epoch, "epoch", 0)
         if number != self._sampler.first_epoch:
-            self._sampler.first_epoch, self._start = number, 0
+            self._sampler.first_epoch, self._start, self._to_leave_out = number, 0, ()
 
     @property
     def epoch_ends(self) -> bool:
@@ -276,6 +279,7 @@ class ResumableLoader:
 
     def __iter__(self) -> Iterator[Any]:
         start, self._start = self._start, 0
+        self._left_out, self._to_leave_out = self._to_leave_out, ()
         self._cursor = start
         self._loops += 1
         batches = self._hand_out(start, self._loops)
@@ -283,7 +287,8 @@ class ResumableLoader:
         return batches
 
     def _hand_out(self, start: int, loop: int) -> Generator[Any, None, None]:
-        self._sampler.start = start
+        left_out = self._left_out
+        self._sampler.start, self._sampler.left_out = start, left_out
         self._torch_loader.generator.manual_seed(derive(WORKERS, self.seed))
         batches: Any = None
         keep = self.persistent_workers
@@ -292,7 +297,7 @@ class ResumableLoader:
                 batches = iter(self._torch_loader)
                 reap_by_force(batches)
             for batch in self._measured(batches):
-                start += 1
+                start = passed(start, 1, left_out)
                 if loop == self._loops:  # else a newer loop owns the cursor
                     self._cursor = start
                 yield batch
@@ -347,6 +352,7 @@ class ResumableLoader:
         The position is the same on every rank. A data set in workers has copies, whose changes are
         not stored.
         """
+        left_out = ahead(self._left_out, self._cursor)
         return {
             "format": FORMAT,
             "cursor": self._cursor,
@@ -362,7 +368,7 @@ class ResumableLoader:
             "dataset": _dataset_state(self.dataset),
             "world_size": self.world_size,
             "global_batch": self.global_batch,
-        }
+        } | ({"leave_out": [list(each) for each in left_out]} if left_out else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Begin the next loop where the state was taken.
@@ -371,7 +377,8 @@ class ResumableLoader:
         of workers may differ, too.
 
         Args:
-            state: A state from `state_dict`.
+            state: A state from `state_dict`. It may have a key `"leave_out"` with ranges of batches
+                that the next loop does not fetch, such as `[[120, 130]]` for 120 to 129.
 
         Raises:
             TypeError: If it is not a mapping.
@@ -380,6 +387,7 @@ class ResumableLoader:
         """
         cursor = read_cursor(state, self.state_dict(), self.batches_per_epoch)
         self._start = self._cursor = cursor
+        self._left_out = self._to_leave_out = merged(state.get("leave_out", ()))
         self._sampler.first_epoch = int(state.get("first_epoch", 0))
         if state.get("dataset") is not None:
             self.dataset.load_state_dict(state["dataset"])  # type: ignore[attr-defined]

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from ridgepole.data.ranges import Ranges, without
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -255,14 +257,15 @@ class Batches(Protocol):
 
 
 class Sampler:
-    """The sampler of torch's DataLoader: the jobs from a settable start on."""
+    """The sampler of torch's DataLoader: the jobs from a settable start on, without some ranges."""
 
     def __init__(self, schedule: Batches) -> None:
         self.schedule = schedule
         self.start = self.first_epoch = 0
+        self.left_out: Ranges = ()
 
     def __iter__(self) -> Iterator[Job]:
-        return self.schedule.jobs(self.start, self.first_epoch)
+        return iter(without(self.schedule.jobs(self.start, self.first_epoch), self.start, self.left_out))
 
     def __len__(self) -> int:
         return self.schedule.batches_per_epoch * self.schedule.epochs

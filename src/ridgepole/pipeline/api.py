@@ -184,6 +184,7 @@ class Pipeline:
         allow_change: Sequence[str] = (),
         *,
         checkpoint: str | None = None,
+        skip_batches: Sequence[str] | None = None,
     ) -> RunResult:
         """Resume a run of this pipeline from its newest checkpoint, in a new attempt.
 
@@ -197,6 +198,9 @@ class Pipeline:
             allow_change: Keys of the resolved description that may differ from the stored one.
             checkpoint: An earlier checkpoint to go back to: `best`, a name or a number. Newer ones
                 are put aside.
+            skip_batches: Ranges of batches to leave out, such as `["120:130"]` for 120 to 129. They
+                are counted from 0 in the loop that continues; `["none"]` takes back those of an
+                earlier attempt.
 
         Returns:
             The result.
@@ -222,6 +226,7 @@ class Pipeline:
             found.path,
             allow=allow_change,
             which=checkpoint,
+            skip_batches=skip_batches,
             warn=lambda line: warnings.warn(line, UserWarning, 3),
         )
 

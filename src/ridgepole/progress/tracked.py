@@ -378,19 +378,17 @@ class TrackedIterable(Generic[T]):
         return self._iterate(reversed(self._iterable))  # type: ignore[call-overload]
 
     def _iterate(self, iterable: Iterable[T]) -> Iterator[T]:
-        skip = 0
-        if self._run is not None:
-            skip = self._run.ticks.prepare(iterable)
-        self.base = self.initial + skip + _skipped(iterable)
+        source, skipped = (iterable, 0) if self._run is None else self._run.ticks.prepare(iterable)
+        self.base = self.initial + max(skipped, _skipped(iterable))
         one = Iteration()
-        items: Iterator[T] = one.items(islice(iterable, skip, None) if skip else iterable)  # first: iter() may raise
+        items: Iterator[T] = one.items(source)  # first: iter() may raise
         if self._run is not None:
             ticking = ChunkedIterator(
                 iterable,
                 items,
                 one,
                 self._run.ticks,
-                skipped=skip,
+                skipped=skipped,
                 window=self._window,
                 units=self._units,
                 flops_per_item=self._flops_per_item,

@@ -16,6 +16,7 @@ from ridgepole import rundir, seeding
 from ridgepole.checkpoint import CheckpointInfo, CheckpointStore, Loaded, Saved
 from ridgepole.checkpoint.manifest import SHARDS
 from ridgepole.checkpoint.saving import Part
+from ridgepole.data.ranges import Ranges
 from ridgepole.errors import CheckpointError, StateError
 from ridgepole.pipeline.lifecycle.background import WAITS, BackgroundSaves
 from ridgepole.pipeline.lifecycle.process_run import ProcessOutcome, ProcessRun
@@ -44,6 +45,7 @@ class ResumePoint:
         stored_by: How many ranks have stored it.
         sharded: Whether it has tensors that are spread over ranks.
         reseed: Seeds the random generators instead of their stored state.
+        left_out: The ranges of batches that the loop which continues leaves out.
     """
 
     attempt: int
@@ -60,6 +62,7 @@ class ResumePoint:
     stored_by: int = 1
     sharded: bool = False
     reseed: int | None = None
+    left_out: Ranges = ()
 
     def restore_rng(self) -> None:
         """Restore the random generators, or seed them with other numbers."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ridgepole.data.protocol import Resumable
 from ridgepole.errors import GuardError
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler
 from ridgepole.ticks import ASKS
 from ridgepole.watch.alerts import Level
 from ridgepole.watch.guard import Found, MetricGuard, Metrics
+
+if TYPE_CHECKING:
+    from ridgepole.pipeline.lifecycle.process_run import ProcessRun
 
 PERIOD = 0.01
 """Seconds between two looks: a loop of fast steps pays nothing for them."""
@@ -22,7 +24,7 @@ class Rollback(KeyboardInterrupt):
 
     Attributes:
         found: The fault.
-        cursor: How many items the innermost loop had handed out, if it knows.
+        cursor: How many items of its source the innermost loop had passed, if it has a position.
     """
 
     def __init__(self, found: Found, cursor: int | None) -> None:
@@ -35,6 +37,7 @@ class Guarded(Protocol):
 
     ticks: CheckpointScheduler
     world_size: int
+    process_run: ProcessRun | None
 
     def checkpoint(self, kind: str) -> None:
         """Take a checkpoint now."""
@@ -97,6 +100,4 @@ class RunGuard:
             raise Rollback(found, self._cursor())
 
     def _cursor(self) -> int | None:
-        loops = self._run.ticks.loops
-        source: Any = loops[-1].source if loops else None
-        return source.cursor if isinstance(source, Resumable) else None
+        return None if self._run.process_run is None else self._run.process_run.place()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ridgepole.checkpoint.codec.encode import encode_state
+from ridgepole.data.positions import Position
 from ridgepole.data.protocol import Resumable
+from ridgepole.data.ranges import Ranges, check_within, show, without
+from ridgepole.data.sources import position_of
+from ridgepole.errors import StateError, text_of
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler
 from ridgepole.pipeline.spec.plan import is_stateful
 
@@ -35,17 +40,19 @@ class ProcessRun:
     """One process, and the loops that it ticks with, `track(..., tick=True)`.
 
     A process can be resumed in the middle in three ways. With `state_dict` and `load_state_dict` of
-    its own, it restores itself; loaders that it was in the middle of are restored, too. Without,
+    its own, it restores itself; the loops that it was in the middle of are restored, too. Without,
     its `execute` runs again from the top, which gives the same result only if all its steps are
-    items of one loader that can be resumed, or between two items of its only outer loop, over a
-    `range`.
+    items of one source whose position can be stored, or between two items of its only outer loop,
+    over a `range`.
 
     Args:
         process: The process.
         ticks: Counts the run's steps.
-        loaders: The states of the loops that it was in the middle of, the innermost last.
+        loaders: The positions of the loops that it was in the middle of, the innermost last.
         restore_rng: Restores the random generators; called right before the loop continues.
         replays: Whether its loop over a `range` may be resumed between two items.
+        left_out: The ranges of batches that the loop which continues, or else the first one over
+            data, leaves out.
     """
 
     def __init__(
@@ -56,64 +63,113 @@ class ProcessRun:
         restore_rng: Callable[[], None] | None = None,
         *,
         replays: bool = False,
+        left_out: Ranges = (),
     ) -> None:
         self.process = process
         self._ticks = ticks
         self._waiting = list(loaders)
         self._restore_rng = restore_rng
         self._replays = replays
-        self._loaders: list[Resumable] = []
+        self._left_out = left_out
+        self._positions: list[Position] = []  # the latest one of each source
+        self._begun = 0
         self._outer: list[object] = []
-        self._other: object = None
+        self._without_position: object = None
         ticks.outside = ticks.lacks_boundary = False
         ticks.times.pause()
         ticks.on_prepare = self.prepare
 
-    def prepare(self, source: object) -> int:
+    def prepare(self, source: Iterable[Any]) -> tuple[Iterable[Any], int]:
         """Restore the position of a source before a ticking loop over it begins.
 
         Returns:
-            How many items of a `range` to leave out.
+            What to loop over, and how many items of the source come before it.
 
         Raises:
-            ValueError: If it is not the source that was stored.
+            ValueError: If it is not the source that was stored, or has no such batches to leave
+                out.
         """
         if not self._ticks.loops:
             self._outer.append(source)
-        if not isinstance(source, Resumable):
-            self._other = source
-            if isinstance(source, range) and self._waiting and "range" in self._waiting[0]:
-                return self._skip(source, self._waiting.pop(0))
-            return 0
-        if all(source is not known for known in self._loaders) or not self._waiting:
-            self._loaders.append(source)
-        if self._waiting:
-            source.load_state_dict(self._waiting.pop(0))
-            self._go_on()
-        return 0
+        position = position_of(source)
+        if isinstance(position, str):
+            self._without_position = source
+            if isinstance(source, range):
+                return self._begin_range(source)
+            return without(source, 0, self._take_left_out(source)), 0
+        others = [each for each in self._positions if each.source is not source]
+        if len(others) == len(self._positions) or not self._waiting:
+            self._begun += 1
+        self._positions = [*others, position]
+        if not self._waiting or not position.fits(self._waiting[0]):
+            return position.begin(self._take_left_out(source)), position.start
+        stored = self._waiting.pop(0)
+        items = position.resume(stored, self._take_left_out(source))
+        self._go_on()
+        return items, position.start
 
-    def _skip(self, source: range, state: Mapping[str, Any]) -> int:
+    def _take_left_out(self, source: object) -> Ranges:
+        """Return the ranges that a loop over data leaves out, if it is the one that continues."""
+        if self._waiting or not self._left_out:
+            return ()
+        check_within(self._left_out, source)
+        left_out, self._left_out = self._left_out, ()
+        return left_out
+
+    def _begin_range(self, source: range) -> tuple[Iterable[Any], int]:
+        if not self._waiting or "range" not in self._waiting[0]:
+            return source, 0
+        state = self._waiting.pop(0)
         done = int(state["done"])
         if [source.start, source.step] != state["range"] or done > len(source):
             raise ValueError(f"the run was stored after {done} items of another range than {source}")
         self._go_on()
-        return done
+        return source[done:], done
 
     def _go_on(self) -> None:
         if not self._waiting and self._restore_rng is not None:
             self._restore_rng()
 
+    def place(self) -> int | None:
+        """Return how many items the innermost loop has passed; None without a position."""
+        for loop in self._ticks.loops[-1:]:
+            for position in self._positions:
+                if position.source is loop.source:
+                    return position.done(loop.handed_out() - position.start)
+        return None
+
+    def not_taken_up(self) -> Iterator[str]:
+        """Yield what no loop of the process has taken up, a line each; call it at its end."""
+        if self._waiting:
+            yield "no loop took up the stored position: the process has no loop over the same source any more"
+        if self._left_out:
+            yield f"batches {show(self._left_out)} were not left out: the process had no loop over data that ticks"
+
     def close(self) -> None:
         """End the process."""
-        self._ticks.on_prepare = lambda _source: 0
+        self._ticks.on_prepare = lambda source: (source, 0)
         self._ticks.lacks_boundary = False
 
     def capture(self) -> tuple[dict[str, Any], str]:
         """Return the state to store, and why the process can't be resumed from there, or ""."""
         inside = [loop.source for loop in self._ticks.loops]
-        loaders = [source for source in inside if any(source is known for known in self._loaders)]
-        states = [loader.state_dict() for loader in loaders if isinstance(loader, Resumable)]
-        obstacle = self._obstacle(inside, loaders)
+        positions = [
+            (loop, position)
+            for loop in self._ticks.loops
+            for position in self._positions
+            if position.source is loop.source
+        ]
+        obstacle = self._obstacle(inside, len(positions))
+        states: list[dict[str, Any]] = []
+        for loop, position in positions:
+            try:
+                state = position.state_dict(loop.handed_out() - position.start)
+                encode_state({type(position.source).__name__: state})
+            except Exception as error:  # noqa: BLE001 - of the source's own code, or a value that can't be stored
+                text = text_of(error) if isinstance(error, StateError) else f"{type(error).__name__}: {text_of(error)}"
+                obstacle = obstacle or f"its position can't be stored: {text}"
+            else:
+                states.append(state)
         if not obstacle and not is_stateful(self.process) and isinstance(inside[0], range):
             outer = inside[0]
             states = [{"range": [outer.start, outer.step], "done": self._ticks.loops[0].handed_out()}]
@@ -140,24 +196,25 @@ class ProcessRun:
         if isinstance(outer, range):
             whole = {"range": [outer.start, outer.step], "done": len(outer)}
             return {"state": None, "loaders": [whole]} if self._replays else None
-        if self._other is None and isinstance(outer, Resumable):
+        if self._without_position is None and isinstance(outer, Resumable):
             return {"state": None, "loaders": [outer.state_dict()]}
         return None
 
-    def _obstacle(self, inside: Sequence[object], loaders: Sequence[object]) -> str:
+    def _obstacle(self, inside: Sequence[object], positions: int) -> str:
         """Return why running `execute` again from the top does not come to where it is now."""
         if is_stateful(self.process) or self._is_between(inside):
             return ""
         if self._ticks.outside:
             return "it ticks outside of track(..., tick=True)"
-        if len(inside) > 1 and isinstance(inside[-1], Resumable):
+        other = inside[-1] if len(inside) > 1 else self._without_position
+        reason = "" if other is None else position_of(other)
+        if isinstance(reason, str) and reason:
+            return reason
+        if len(inside) > 1:
             return "it is in the middle of an item of its outer loop"
-        other = inside[-1] if len(inside) > 1 else self._other
-        if other is not None:
-            return f"it loops over a {type(other).__name__}, which has no position to store"
-        if len(self._loaders) > 1:
+        if self._begun > 1:
             return "it loops over several loaders"
-        return "" if len(loaders) == 1 else "it is behind its loop"
+        return "" if positions == 1 else "it is behind its loop"
 
     def _is_between(self, inside: Sequence[object]) -> bool:
         """Return whether it is between two items of its only outer loop, over a `range`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from ridgepole.checkpoint.policy import CheckpointPolicy
 from ridgepole.errors import TrialPruned
@@ -43,8 +43,8 @@ class CheckpointScheduler(Ticks):
 
     Attributes:
         guard: Looks at the run at its ticks; None without one.
-        on_prepare: Called with the source of a ticking loop that is about to begin; returns how
-            many items it leaves out.
+        on_prepare: Called with the source of a ticking loop that is about to begin; returns what to
+            loop over, and how many items come before it.
         lacks_boundary: Whether a checkpoint inside an item of an outer loop can't be resumed from,
             and one between two items can.
     """
@@ -59,7 +59,7 @@ class CheckpointScheduler(Ticks):
         warn: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self.on_prepare: Callable[[object], int] = lambda _source: 0
+        self.on_prepare: Callable[[Iterable[Any]], tuple[Iterable[Any], int]] = super().prepare
         self.lacks_boundary = False
         self._look: Callable[[], bool] | None = None
         self._watched_until = 0
@@ -116,7 +116,7 @@ class CheckpointScheduler(Ticks):
         self._due_count = self._triggers.count
         self._watch_next()
 
-    def prepare(self, source: object) -> int:
+    def prepare(self, source: Iterable[Any]) -> tuple[Iterable[Any], int]:
         """Restore the position of a loop's source, if the run was resumed in the middle of it."""
         return self.on_prepare(source)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ridgepole import rundir
 from ridgepole.config import variable_looks_secret
+from ridgepole.data.ranges import Ranges, merged
 from ridgepole.errors import RunDirError, TrialPruned, join_errors, text_of, user_traceback
 from ridgepole.launch import is_launched, local_place
 from ridgepole.mirror.monitor import Mirror
@@ -38,6 +39,7 @@ from ridgepole.pipeline.run.comparison import (
 from ridgepole.pipeline.run.controller import Controller
 from ridgepole.pipeline.run.executor import Executor
 from ridgepole.pipeline.run.fork import find_fork, go_back
+from ridgepole.pipeline.run.left_out import leave_out, read_left_out
 from ridgepole.pipeline.run.run_record import RunRecord
 from ridgepole.pipeline.spec.plan import Plan, plain_json
 from ridgepole.rundir import RunDir, RunInfo
@@ -116,6 +118,7 @@ def resume(
     *,
     allow: Sequence[str] = (),
     which: str | None = None,
+    skip_batches: Sequence[str] | None = None,
     announce: Callable[[Path], None] | None = None,
     warn: Callable[[str], None] = lambda _line: None,
     coordinator: Coordinator | None = None,
@@ -129,6 +132,8 @@ def resume(
         allow: Keys of the resolved description that may differ from the stored one, such as
             `processes.train.params.epochs`; a shorter key stands for all keys below it.
         which: A checkpoint to go back to: `best`, a name or a number. Newer ones are put aside.
+        skip_batches: Ranges of batches that the loop which continues leaves out, such as `120:130`;
+            by default those of an earlier attempt that began at the same checkpoint.
         announce: Called with the run directory before anything runs.
         warn: Called with each change of the user's code.
         coordinator: The ranks of this launch, if they have joined already.
@@ -144,10 +149,11 @@ def resume(
         RankError: If another rank of a distributed run failed or did not join.
         BaseException: The error of the run, unchanged except for notes of its place.
     """
+    ranges = None if skip_batches is None else read_left_out(skip_batches)
     with JoinedRanks(path.absolute().parent, coordinator) as ranks:
 
         def start(guard: SignalGuard) -> AttemptStart:
-            return _reopen(plan, path, allow, which, warn, ranks, guard)
+            return _reopen(plan, path, allow, which, ranges, warn, ranks, guard)
 
         return _Attempt(plan, start, path.absolute().parent, ranks, console=console).execute(announce)
 
@@ -222,6 +228,7 @@ def _reopen(
     path: Path,
     allow: Sequence[str],
     which: str | None,
+    ranges: Ranges | None,
     warn: Callable[[str], None],
     coordinator: Coordinator | None,
     guard: SignalGuard,
@@ -238,6 +245,7 @@ def _reopen(
                 go_back(stored, which, 1 if coordinator is None else coordinator.size, warn)
             point = _find_resume_point(plan, stored, coordinator)
         check_position(stored, plan, point)
+        point = leave_out(ranges, point, stored)
         for line in (*changed_environment(stored, plan, config), *changed_code(stored, plan)):
             warn(line)
         stack.pop_all()  # from here on the attempt closes the directory
@@ -380,6 +388,7 @@ class _Attempt:
                     size,
                     lambda info: check_ranks(self._plan, info, size),
                 )
+                point = replace(point, left_out=merged(shared["left_out"]))
             return AttemptStart(directory, shared["seed"], point, _changes(shared["changes"]))
         started = self._make_start(self._guard)
         JointVerification(coordinator).end()
@@ -387,6 +396,7 @@ class _Attempt:
         attempt, checkpoint = (None, None) if point is None else (point.attempt, point.name)
         shared = {"run": started.directory.id, "seed": started.seed, "attempt": attempt, "checkpoint": checkpoint}
         shared["changes"] = [(key, [listed(value) for value in pair]) for key, pair in started.changes.items()]
+        shared["left_out"] = () if point is None else point.left_out
         coordinator.share(key, shared)
         return started
 

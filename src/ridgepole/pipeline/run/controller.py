@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole import seeding
 from ridgepole.checkpoint import CheckpointInfo
+from ridgepole.data.ranges import show
 from ridgepole.errors import CheckpointError, LogWriteError, did_you_mean, redact, text_of
 from ridgepole.permanence import Permanence
 from ridgepole.pipeline.distributed.failure import RankStop
@@ -360,7 +361,8 @@ class Controller:
         goal = "the end of its last epoch" if self.ticks.lacks_boundary else "its beginning"
         self.warn(
             f"a resume can't continue {name} from this checkpoint, but goes back to {goal}: {obstacle}; "
-            "ResumableLoader, or state_dict and load_state_dict of the process, resume inside"
+            "ResumableLoader, an iterable with state_dict and load_state_dict, or these methods of the process, "
+            "resume inside"
         )
 
     def _warn_of_metric(self) -> None:
@@ -475,6 +477,8 @@ class Controller:
             counts = f"{point.stored_by} before, {self.world_size} now"
             self.log("info", f"another number of ranks ({counts}): the random generators of all ranks start anew")
         self.log("info", f"attempt {point.attempt} resumes {where}{ahead}")
+        if point.left_out:
+            self.log("info", f"attempt {point.attempt} leaves out batches {show(point.left_out)}")
 
     def restore(self, point: ResumePoint) -> None:
         """Restore the permanences in the order of their dependencies, the counts and the outcomes.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole import seeding
+from ridgepole.data.ranges import Ranges
 from ridgepole.errors import CheckpointError, GuardError, StateError, add_note_once, redact, stop_behind, text_of
 from ridgepole.pipeline.distributed.failure import RankStop
 from ridgepole.pipeline.lifecycle.checkpointing import RankStates, ResumePoint
@@ -244,17 +245,22 @@ class Executor:
             with contextlib.closing(result):
                 for _ in result:
                     self.controller.tick()
+        for line in () if self.controller.process_run is None else self.controller.process_run.not_taken_up():
+            self.controller.warn(line)
 
     def _restore_process(self, process: PipelineProcess, point: ResumePoint | None) -> None:
         """Record which process runs; if it is resumed, restore it and the random generators."""
         controller, ticks = self.controller, self.controller.ticks
         target = self.plan.processes[controller.position].target
         replays = any(loop.replays for loop in ticking_loops(target)) if self.plan.policy.enabled else False
+        left_out = self._left_out(point)
         if point is None:
-            controller.process_run = ProcessRun(process, ticks, replays=replays)
+            controller.process_run = ProcessRun(process, ticks, replays=replays, left_out=left_out)
             return
         loaders = point.process["loaders"]
-        controller.process_run = ProcessRun(process, ticks, loaders, point.restore_rng, replays=replays)
+        controller.process_run = ProcessRun(
+            process, ticks, loaders, point.restore_rng, replays=replays, left_out=left_out
+        )
         if is_stateful(process):
             with self.guard.user_code():
                 key, state = f"processes.{controller.outcomes[controller.position].name}", point.process["state"]
@@ -262,6 +268,13 @@ class Executor:
                     state = state.reshard(process, controller.rank, controller.world_size)
                 controller.changed.restore(key, process, state)
         point.restore_rng()
+
+    def _left_out(self, point: ResumePoint | None) -> Ranges:
+        """Return the ranges to leave out from a point on; None is the start of the process."""
+        begin = self.controller.resume_point
+        if begin is None or self.controller.position != begin.position:
+            return ()
+        return begin.left_out if point is None or point.name == begin.name else ()
 
     def _construct(self, component: ComponentPlan) -> PipelineProcess:
         if not isinstance(component.target, type):

@@ -7,6 +7,8 @@ import traceback
 from dataclasses import replace
 
 from ridgepole import seeding
+from ridgepole.data.positions import LEFT_OUT, done_in
+from ridgepole.data.ranges import merged
 from ridgepole.errors import GuardError, text_of
 from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint, newest_resume_point
 from ridgepole.pipeline.lifecycle.guarding import Rollback
@@ -107,8 +109,12 @@ def release_frames(error: BaseException) -> None:
 def after_rollback(point: ResumePoint, back: Rollback, reseed: int) -> tuple[ResumePoint, str]:
     """Return a point that leaves out the batches since, or draws other random numbers."""
     loaders = [dict(state) for state in point.process.get("loaders", ())]
-    if back.found.policy.then == "skip" and back.cursor is not None and loaders and "cursor" in loaders[-1]:
-        left_out = back.cursor - int(loaders[-1]["cursor"])
-        loaders[-1]["cursor"] = back.cursor
+    if back.found.policy.then == "skip" and back.cursor is not None and loaders and "range" not in loaders[-1]:
+        place = done_in(loaders[-1])
+        left_out = back.cursor - place
+        if "cursor" in loaders[-1]:
+            loaders[-1]["cursor"] = back.cursor
+        else:
+            loaders[-1][LEFT_OUT] = merged(loaders[-1].get(LEFT_OUT, ()), [(place, back.cursor)])
         return replace(point, process={**point.process, "loaders": loaders}), f"leaves out {left_out} batches"
     return replace(point, reseed=reseed % MAX_SEED), "draws other random numbers"

@@ -23,6 +23,7 @@ from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint
 from ridgepole.pipeline.lifecycle.process_run import ProcessOutcome
 from ridgepole.pipeline.run import provenance
 from ridgepole.pipeline.run.comparison import listed
+from ridgepole.pipeline.run.left_out import record_of
 from ridgepole.pipeline.spec.plan import Plan, plain_json
 from ridgepole.rundir import RunDir
 
@@ -77,6 +78,9 @@ class RunRecord:
         parent = parent if parent is not None else before.get("parent")
         if parent is not None:
             self.fields["parent"] = dict(parent)
+        left_out = record_of(before, resume_point)
+        if left_out:
+            self.fields["skip_batches"] = left_out
         self.clock = time.monotonic()
         self._config: Mapping[str, Any] = {}
 

@@ -117,9 +117,17 @@ def _what_resumes(loops: Sequence[Loop]) -> str:
         return f"has several ticking loops ({places}), so from the second on a resume starts it from its beginning"
     if first.replays:
         return f"resumes between two items of {place}; within one only with state_dict and load_state_dict"
+    if first.own_sampler and first.plain_loader:
+        return (
+            f"can't resume inside {place}, a DataLoader with {first.own_sampler}, whose order can't be replayed; make "
+            "it a ResumableLoader, or it starts from its beginning"
+        )
     if first.plain_loader:
-        return f"can't resume inside {place}, a DataLoader; make it a ResumableLoader, or it starts from its beginning"
-    return f"resumes inside {place} only if that is a ResumableLoader; otherwise it starts from its beginning"
+        return f"resumes inside {place}, a DataLoader, if its data set is map-style"
+    return (
+        f"resumes inside {place} only if that is a ResumableLoader, a DataLoader over a map-style data set, or an "
+        "iterable with state_dict and load_state_dict; otherwise it starts from its beginning"
+    )
 
 
 def _cache_notes(plan: Plan) -> Iterator[str]:

@@ -15,6 +15,9 @@ from ridgepole.errors import Place
 _MUTATORS = frozenset(
     "add append appendleft clear extend insert pop popleft remove setdefault update".split()  # noqa: SIM905
 )
+_SAMPLERS = frozenset(
+    "BatchSampler DistributedSampler RandomSampler SequentialSampler SubsetRandomSampler".split()  # noqa: SIM905
+) | {"WeightedRandomSampler", "list", "range", "tuple"}
 _CONTAINERS = frozenset("Counter OrderedDict defaultdict deque dict list set".split())  # noqa: SIM905
 
 
@@ -26,6 +29,7 @@ class Loop:
         place: Its line.
         over: The text of what it loops over.
         plain_loader: Whether that is certainly torch's own DataLoader.
+        own_sampler: The text of its sampler, if that is not one of torch's.
         carried: Variables that one item leaves to the next, and that no state holds.
         replays: Whether it is over a `range`, around another loop, and leaves nothing to the next
             item: it may then be resumed between two items.
@@ -34,6 +38,7 @@ class Loop:
     place: Place
     over: str
     plain_loader: bool
+    own_sampler: str
     carried: tuple[str, ...]
     replays: bool
 
@@ -82,9 +87,19 @@ def _loop(
         place=place,
         over=ast.unparse(source),
         plain_loader=_called(over) == "DataLoader",
+        own_sampler=_own_sampler(over),
         carried=tuple(dict.fromkeys(carried)),
         replays=_called(source) == "range" and around and not carried and not calls_own,
     )
+
+
+def _own_sampler(over: ast.expr | None) -> str:
+    """Return the text of a DataLoader's sampler, if it calls a class that torch lacks."""
+    for each in over.keywords if isinstance(over, ast.Call) else ():
+        name = _called(each.value) if each.arg in ("sampler", "batch_sampler") else None
+        if name is not None and name not in _SAMPLERS:
+            return ast.unparse(each.value)
+    return ""
 
 
 def _near(file: str) -> str:
