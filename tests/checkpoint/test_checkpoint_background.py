@@ -17,6 +17,7 @@ from ridgepole.checkpoint.saving import HostBuffer, Part
 from ridgepole.permanences import BaseLoggerManager
 
 HELPER = Path(__file__).with_name("background_helper.py")
+RANKS_HELPER = Path(__file__).with_name("ranks_helper.py")
 TORTURE = pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 
 
@@ -35,6 +36,48 @@ def test_a_kill_at_any_moment_leaves_a_usable_checkpoint(trials, tmp_path, tally
     assert len(killed) >= trials * 0.7
     assert {line["left"] for line in lines} == {2, 3}, "some before the commit, some after it"
     tally(trials, kills=len(killed))
+
+
+def of_two_ranks(folder, trials, how, fault):
+    command = [sys.executable, str(RANKS_HELPER), str(folder), str(trials), how, fault]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=trials * 60 + 120)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [line for line in said if "at" in line]
+    assert len(lines) == trials
+    return lines, [text for line in said for text in line.get("told", ())]
+
+
+TRIALS = [10, pytest.param(200, marks=[pytest.mark.torture, TORTURE, pytest.mark.timeout(1800)])]
+
+
+@pytest.mark.isolated
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("trials", TRIALS)
+@pytest.mark.fault("a rank killed at any moment of a sharded save in the background: the one before or the new one")
+def test_a_rank_killed_in_a_background_save_leaves_a_usable_checkpoint(trials, tmp_path, tally):
+    lines, _ = of_two_ranks(tmp_path, trials, "background", "kill")
+    assert {line["victim"] for line in lines} == {0, 1}
+    tally(trials, kills=sum(line["killed"] for line in lines))
+
+
+@pytest.mark.isolated
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("trials", TRIALS)
+@pytest.mark.fault("a rank killed at any moment of a sharded save: the one before or the new one, whole")
+def test_a_rank_killed_in_a_sharded_save_leaves_a_usable_checkpoint(trials, tmp_path, tally):
+    lines, _ = of_two_ranks(tmp_path, trials, "foreground", "kill")
+    assert {line["victim"] for line in lines} == {0, 1}
+    tally(trials, kills=sum(line["killed"] for line in lines))
+
+
+@pytest.mark.isolated
+@pytest.mark.timeout(400)
+def test_a_full_disk_of_one_rank_is_a_warning_of_rank_0(tmp_path):
+    lines, told = of_two_ranks(tmp_path, 4, "background", "full")
+    assert {line["left"] for line in lines} <= {2, 3}
+    assert 2 in {line["left"] for line in lines}
+    assert any("No space left on device" in text for text in told)
 
 
 def test_a_copy_holds_every_kind_of_value(rich_state, differences, store):

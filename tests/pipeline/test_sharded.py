@@ -117,6 +117,10 @@ def train(network: Network, controller, steps: int = 8):
         network.optimiser.step()
         if controller.step % 3 == 2 and controller.attempt == 1:
             say(rank=RANK, held=network.whole(), at=controller.step + 1)
+        if os.environ.get("BEHIND"):  # so that no checkpoint is left out
+            controller.finish_save()
+        if os.environ.get("FAIL") == f"{RANK}:{controller.step}":
+            raise ValueError("a bad batch")
         if os.environ.get("KILL") == f"{RANK}:{controller.step}" and controller.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if controller.step >= steps:
@@ -242,7 +246,7 @@ def test_fsdp_of_two_ranks_continues_on_one_two_and_four(worlds, tmp_path, tally
     for name in ("spread", "spread.toml"):
         (elsewhere / name).symlink_to(tmp_path / name)
     alone = worlds(1, "run", "spread.toml", folder=elsewhere)
-    killed = worlds(2, "run", "spread.toml", KILL="1:7")
+    killed = worlds(2, "run", "spread.toml", "-s", "pipeline.checkpoint.background=true", BEHIND="1", KILL="1:7")
     assert alone.end() == [0], alone.texts
     assert killed.end()[1] == -signal.SIGKILL, killed.texts
     wanted = held_at(killed, 6)
@@ -299,6 +303,17 @@ def test_a_damaged_shard_sends_all_ranks_to_the_checkpoint_before(worlds, tmp_pa
     restored(again, held_at(first, 3), 3)
     log = (run.path / "run.log").read_text()
     assert f"checkpoint {latest.name} can't be used: rank-00001.safetensors is damaged" in log
+
+
+@pytest.mark.timeout(300)
+def test_an_error_of_one_rank_leaves_no_half_checkpoint(worlds, tmp_path):
+    world = worlds(2, "run", "spread.toml", FAIL="0:4")
+    assert world.end() == [1, 1], world.texts
+    run = next(iter(list_runs(tmp_path / "runs")))
+    assert CheckpointStore(run.path / "checkpoints").list()[-1].step == 3
+    assert (
+        "no checkpoint of the error was taken: its tensors are spread over ranks" in (run.path / "run.log").read_text()
+    )
 
 
 @pytest.mark.timeout(300)

@@ -61,6 +61,7 @@ class Coordinator:
         self._failure: RankFailure | None = None
         self._started = self._over = self._leaving = self._lost = self._closed = False
         self._guard: SignalGuard | None = None
+        self._thread = threading.get_ident()
         self._watchdog: Watchdog | None = None
         self._parent_watch: ParentWatch | None = None
         link.start(self._on_message, self._on_end)
@@ -82,8 +83,8 @@ class Coordinator:
             return self._started and not self._lost
 
     def obey_signals(self, guard: SignalGuard) -> None:
-        """Let a signal that came to this rank end its waits from here on."""
-        self._guard = guard
+        """Let a signal that came to this rank end the waits of this thread from here on."""
+        self._guard, self._thread = guard, threading.get_ident()
 
     def attach(self, guard: SignalGuard, emergency_cleanup: Callable[[BaseException], None]) -> None:
         """Let a failure elsewhere interrupt this rank from here on.
@@ -313,7 +314,9 @@ class Coordinator:
                 if ready():
                     return
                 self.news.wait(POLL_SECONDS)
-            if self._guard is not None:
+            if self._closed:  # in a save that was given up
+                raise RankError(f"rank {self.rank} has left the run", self.rank)
+            if self._guard is not None and threading.get_ident() == self._thread:
                 self._guard.obey()
             if until is not None and time.monotonic() > until:
                 raise RankError(f"{what()} within {seconds:g} s: all ranks must make the same calls")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ridgepole.checkpoint import CheckpointStore, Saved
 from ridgepole.checkpoint.policy import CheckpointPolicy
-from ridgepole.checkpoint.saving import Part
+from ridgepole.checkpoint.saving import Part, Saving
 from ridgepole.checkpoint.shards import Plan as Boxes
 from ridgepole.checkpoint.shards import assign
 from ridgepole.errors import CheckpointError
+from ridgepole.launch import local_place
 from ridgepole.pipeline.distributed.agreement import Decision, StepAgreement
 from ridgepole.pipeline.distributed.coordinator import Coordinator
 from ridgepole.pipeline.distributed.failure import signal_of, stop_of
 from ridgepole.pipeline.distributed.protocol import Message
+from ridgepole.pipeline.lifecycle.background import BackgroundSaves
 from ridgepole.pipeline.lifecycle.checkpointing import Checkpoints
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler, Kind
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
@@ -26,6 +30,8 @@ from ridgepole.pipeline.spec.plan import Plan
 
 CHECKPOINT_SECONDS = 600.0
 """Seconds that a rank waits at a checkpoint for the others."""
+
+_SPREAD = "its tensors are spread over ranks, and the other ranks are elsewhere"
 
 _PROBLEM = "?"
 """Replaces a file's name in the receipt of a rank that could not write its part."""
@@ -74,6 +80,8 @@ class RankScheduler(CheckpointScheduler):
             KeyboardInterrupt: If the run was asked to stop, or another rank failed.
         """
         self._guard.ticking = True
+        if self._look is not None:
+            self._watch(self._look)
         self.inspect()
         decision = self._decision() if self.count >= self._agreement.gate else None
         # Asked first: it may rank the checkpoint that is taken now
@@ -173,9 +181,40 @@ class RankCheckpoints(Checkpoints):
         self, coordinator: Coordinator, plan: Plan, directory: Path, config: Mapping[str, Any], attempt: int
     ) -> None:
         super().__init__(plan, directory, config, attempt)
-        self.behind = None  # the ranks would have to agree in a thread of each
+        if self.behind is not None:
+            limit = plan.policy.host_memory_limit
+            place = local_place(os.environ)
+            self.behind = BackgroundSaves(None if limit is None else limit * 1e9, place[1] if place else 1)
         self._coordinator = coordinator
-        self._taken = 0
+        self._taken = self._asked = 0
+        self._sharded = False
+
+    def refusal(self, kind: str) -> str:
+        """Return why the checkpoint of an error is left out; else "".
+
+        The other ranks are elsewhere: a state that they make together would wait for them for ever.
+        """
+        if kind != "error":
+            return ""
+        if self._coordinator.rank:
+            return "rank 0 stores it alone"
+        return _SPREAD if self._sharded else ""
+
+    def note_shards(self) -> None:
+        """Note that the state has tensors that are spread over ranks."""
+        self._sharded = True
+
+    def must_skip(self, kind: str, *, until: float, best: bool) -> bool:
+        """Return whether all ranks leave a checkpoint out; rank 0 decides, whose save ends last."""
+        if kind == "error" or self.behind is None:
+            return not self._coordinator.rank and super().must_skip(kind, until=until, best=best)
+        self._asked += 1
+        leads = not self._coordinator.rank
+        answer = super().must_skip(kind, until=until, best=best) if leads else None
+        skip = bool(self._coordinator.share(f"whether to leave out checkpoint {self._asked}", answer))
+        if not skip:
+            self.behind.wait(math.inf)  # over on rank 0, so it ends here at once
+        return skip
 
     def _write(
         self,
@@ -187,19 +226,37 @@ class RankCheckpoints(Checkpoints):
         protect: str | None,
         meta: Mapping[str, Any],
     ) -> Saved | None:
-        leads = not self._coordinator.rank
         # The other ranks are somewhere else; it is for inspection, not for resuming
         if kind == "error":
-            if not leads:
-                return None
+            if Part(state).plan:
+                raise CheckpointError(_SPREAD)
             return super()._write(state, step=step, kind=kind, score=score, protect=protect, meta=meta)
         self._taken += 1
         key = f"checkpoint {self._taken} of this attempt"
-        if not leads:
-            self._write_part(key, state, resumable=meta["resumable"])
-            return None
-        part = Part(state)
-        own = _Offer(resumable=meta["resumable"], plan=part.plan, digests={})
+        if self._coordinator.rank:
+            own = {each: state[each] for each in ("permanences", "process")} | {"rng": state["framework"]["rng"]}
+            part = Part(own)
+            save = partial(self._write_part, key, part, list(own["permanences"]), meta["resumable"])
+        else:
+            part = Part(state)
+            begin = partial(self.store.begin, step=step, kind=kind)
+            save = partial(self._lead, key, part, begin, score, protect, meta)
+        self._sharded = self._sharded or bool(part.plan)
+        return self._run(kind, part, save)
+
+    def _lead(
+        self,
+        key: str,
+        part: Part,
+        begin: Callable[[], Saving],
+        score: float | None,
+        protect: str | None,
+        meta: Mapping[str, Any],
+        problem: str,
+    ) -> Saved:
+        """Save on rank 0: collect the parts of all ranks, and commit them if all were written."""
+        began = time.monotonic()
+        own = _Offer(resumable=meta["resumable"], plan=part.plan, digests={}, problem=problem)
         offers = {0: own} | {
             rank: _Offer(**offer)
             for rank, offer in self._coordinator.gather_large(key, None, seconds=CHECKPOINT_SECONDS).items()
@@ -209,7 +266,7 @@ class RankCheckpoints(Checkpoints):
         told = False
         try:
             assignment = assign({rank: offer.plan for rank, offer in offers.items()})
-            with self.store.begin(step=step, kind=kind) as saving:
+            with begin() as saving:
                 kept, copied = assignment.left_out, assignment.copied
                 orders = {str(rank): [list(kept[rank]), list(copied[rank])] for rank in offers}
                 self._coordinator.share_large(key, {"directory": saving.directory.name, "orders": orders})
@@ -229,15 +286,17 @@ class RankCheckpoints(Checkpoints):
             if not told:
                 self._coordinator.share_large(key, None)
             self._coordinator.share(f"the end of {key}")
-        return saved
+        self.seconds = time.monotonic() - began
+        told = [f"rank {rank}: {offer.problem}" for rank, offer in offers.items() if offer.problem]
+        return replace(saved, problems=(*told, *saved.problems))
 
-    def _write_part(self, key: str, state: Mapping[str, Any], *, resumable: bool) -> None:
-        own = {each: state[each] for each in ("permanences", "process")} | {"rng": state["framework"]["rng"]}
-        part = Part(own)
-        digests = {f"permanences.{name}": part.digest("permanences", name) for name in own["permanences"]}
+    def _write_part(self, key: str, part: Part, names: Sequence[str], resumable: bool, problem: str) -> None:
+        """Save on another rank: offer the part, and write what rank 0 asks for."""
+        digests = {f"permanences.{name}": part.digest("permanences", name) for name in names}
         digests["process"] = part.digest("process")
         rank = self._coordinator.rank
-        self._coordinator.gather_large(key, asdict(_Offer(resumable=resumable, plan=part.plan, digests=digests)))
+        offer = _Offer(resumable=resumable, plan=part.plan, digests=digests, problem=problem)
+        self._coordinator.gather_large(key, asdict(offer))
         order = self._coordinator.share_large(key, seconds=CHECKPOINT_SECONDS)
         if order is not None:
             try:
@@ -256,11 +315,13 @@ class _Offer:
         resumable: Whether this rank can be resumed from there.
         plan: Its boxes of tensors that are spread over ranks.
         digests: Hashes of what it stores besides, by name.
+        problem: Why it is written in the foreground, if that is to be told.
     """
 
     resumable: bool
     plan: Boxes
     digests: Mapping[str, str]
+    problem: str = ""
 
 
 def _uneven(part: Part, offers: Mapping[int, _Offer]) -> list[str]:

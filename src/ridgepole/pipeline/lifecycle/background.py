@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ridgepole.checkpoint.saving import HostBuffer, Part, Saved
 from ridgepole.devices.host import memory
+from ridgepole.errors import CheckpointError, text_of
 from ridgepole.threads import start_thread
 
 LEFT_FREE = 0.1
@@ -24,15 +25,16 @@ class BackgroundSaves:
     """Runs one save at a time in a thread of the lowest priority.
 
     Args:
-        limit: Bytes that the copy of the state may take; None for no limit but the memory.
+        limit: Bytes that the copies of a node's ranks may take; None for no limit but the memory.
+        ranks: The number of ranks of this node, which copy at the same time.
 
     Attributes:
         skipped: How many checkpoints were due while one was being written, since the last one.
     """
 
-    def __init__(self, limit: float | None) -> None:
+    def __init__(self, limit: float | None, ranks: int = 1) -> None:
         self.skipped = 0
-        self._limit = limit
+        self._limit, self._ranks = limit, ranks
         self._buffer = HostBuffer()
         self._thread: threading.Thread | None = None
         self._result: Saved | Exception | None = None
@@ -45,9 +47,10 @@ class BackgroundSaves:
 
     def hold(self, part: Part) -> str:
         """Copy a state into memory of this process; return why that is not possible, or ""."""
-        needed = part.size - self._buffer.size
-        if self._limit is not None and part.size > self._limit:
-            return f"host_memory_limit is {self._limit / 1e9:g} GB, and the state has {part.size / 1e9:.2f} GB"
+        size, needed = part.size * self._ranks, (part.size - self._buffer.size) * self._ranks
+        if self._limit is not None and size > self._limit:
+            on = f" on {self._ranks} ranks" if self._ranks > 1 else ""
+            return f"host_memory_limit is {self._limit / 1e9:g} GB, and the state has {size / 1e9:.2f} GB{on}"
         if needed > 0 and needed > memory()[1] * (1 - LEFT_FREE):
             return f"a copy of the state needs {needed / 1e9:.2f} GB more, and {memory()[1] / 1e9:.2f} GB are available"
         try:
@@ -61,8 +64,8 @@ class BackgroundSaves:
         told, self._told = self._told, True
         return not told
 
-    def start(self, save: Callable[[], Saved]) -> None:
-        """Start a save of what was copied; none may be in flight."""
+    def start(self, save: Callable[[], Saved | None]) -> None:
+        """Start a save of what was copied, while none is in flight."""
 
         def run() -> None:
             if sys.platform == "linux":  # there a priority is one of a thread
@@ -72,6 +75,8 @@ class BackgroundSaves:
                 self._result = save()
             except Exception as error:  # noqa: BLE001 - told by the main thread
                 self._result = error
+            except KeyboardInterrupt as stop:  # no signal comes to a thread: another rank has failed
+                self._result = CheckpointError(f"the run stopped before it was written: {text_of(stop)}")
 
         self._thread = threading.Thread(target=run, name="ridgepole-save", daemon=True)
         start_thread(self._thread)

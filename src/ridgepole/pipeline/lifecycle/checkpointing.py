@@ -286,22 +286,39 @@ class Checkpoints:
         """Store a state; a distributed run does so together with the other ranks."""
         part = Part(state)
 
-        def save() -> Saved:
+        def save(problem: str) -> Saved:
             began = time.monotonic()
             with self.store.begin(step=step, kind=kind) as saving:
                 saved = saving.commit(part, score=score, protect=protect, config_hash=self._config_hash, meta=meta)
             self.seconds = time.monotonic() - began
-            return saved
+            return replace(saved, problems=(problem, *saved.problems)) if problem else saved
 
+        return self._run(kind, part, save)
+
+    def _run(self, kind: str, part: Part, save: Callable[[str], Saved | None]) -> Saved | None:
+        """Save a part in the background if that is wanted and possible.
+
+        Args:
+            kind: Why the checkpoint is taken.
+            part: What is copied.
+            save: Saves it; takes a problem that is to be told with those of the save, or "".
+        """
         if self.behind is None or kind in ("signal", "error"):
-            return save()
+            return save("")
         problem = self.behind.hold(part)
         if problem:
-            saved = save()
-            told = (f"checkpoints are written in the foreground: {problem}",) if self.behind.first_time() else ()
-            return replace(saved, problems=(*told, *saved.problems))
-        self.behind.start(save)
+            told = f"checkpoints are written in the foreground: {problem}" if self.behind.first_time() else ""
+            return save(told)
+        self.behind.start(lambda: save(""))
         return None
+
+    def refusal(self, kind: str) -> str:
+        """Return why a checkpoint of a kind is left out, before any state is asked for; else ""."""
+        del kind
+        return ""
+
+    def note_shards(self) -> None:
+        """Note that the state has tensors that are spread over ranks."""
 
     # --- in the background
 

@@ -16,12 +16,13 @@ from ridgepole.pipeline.distributed.failure import RankStop
 from ridgepole.pipeline.lifecycle.checkpointing import Checkpoints, ResumePoint, Scores, newest_resume_point
 from ridgepole.pipeline.lifecycle.guarding import Rollback, RunGuard
 from ridgepole.pipeline.lifecycle.process_run import ProcessOutcome, ProcessRun
+from ridgepole.pipeline.lifecycle.rehearsal import rehearse
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler, Kind
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.pipeline.run.changed import ChangedParameters
 from ridgepole.pipeline.run.comparison import check_ranks
 from ridgepole.pipeline.run.permanences import PermanenceSet
-from ridgepole.pipeline.spec.plan import LOGGER, ComponentPlan, Plan
+from ridgepole.pipeline.spec.plan import LOGGER, ComponentPlan, Plan, is_stateful
 from ridgepole.pipeline.trial_hook import LISTENER
 from ridgepole.ticks import PAUSES
 from ridgepole.watch.alerts import Alert, Level, append_alert, new_alert
@@ -306,6 +307,9 @@ class Controller:
         self.ticks.schedule()
 
     def _save(self, checkpoints: Checkpoints, kind: Kind) -> None:
+        if reason := checkpoints.refusal(kind):
+            self.warn(f"no checkpoint of the error was taken: {reason}")
+            return
         if problem := self._scores.problem():
             self.warn(problem)
         score = self._scores.take()  # before the scores are stored: this one is among them
@@ -335,6 +339,23 @@ class Controller:
             self.on_checkpoint()
         except OSError as error:
             self.warn(f"the changed configuration was not recorded: {error}")
+
+    def rehearse(self) -> bool:
+        """Warn of states that a checkpoint could not store; called once, at the first step.
+
+        Returns:
+            False: once is enough.
+        """
+        found = self._held.rehearse()
+        run = self.process_run
+        if run is not None and is_stateful(run.process):
+            with self._guard.user_code():
+                found.append(rehearse("process", "state", run.process.state_dict))
+        for problem in (each.problem for each in found if each.problem):
+            self.warn(f"checkpoints will fail: {problem}")
+        if self._checkpoints is not None and any(each.sharded for each in found):
+            self._checkpoints.note_shards()
+        return False
 
     def _tell_outcome(self, checkpoints: Checkpoints) -> None:
         for problem in checkpoints.outcome():
@@ -460,8 +481,6 @@ class Controller:
                 required in any case.
         """
         self._held.construct()
-        if self._plan.policy.background and self.world_size > 1:
-            self.log("info", "checkpoint.background has no effect with several ranks: all save in the foreground")
         self._held.initialize()
         if self.resume_point is not None:
             self._resume(self.resume_point)

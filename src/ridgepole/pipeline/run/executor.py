@@ -206,9 +206,8 @@ class Executor:
             if skipped:
                 return skipped
         self._restore_process(process, point)
-        if self.plan.policy.enabled and controller.world_size == 1:
-            owners = {**controller.permanences, component.name: process}
-            controller.ticks.watch(GradientWatch(owners, controller.warn).look, STEPS)
+        if self.plan.policy.enabled:
+            self._watch_first_steps(component, process, new=point is None)
         try:
             with self.guard.user_code():
                 self._execute(process)
@@ -235,6 +234,25 @@ class Executor:
                 controller.process_run.close()
             controller.process_run = None
         return False
+
+    def _watch_first_steps(self, component: ComponentPlan, process: PipelineProcess, *, new: bool) -> None:
+        """Look at the first steps of a process for states that no checkpoint will hold."""
+        controller = self.controller
+        if controller.world_size > 1:
+            if new:
+                controller.ticks.watch(controller.rehearse, 1)
+            return
+        gradients = GradientWatch({**controller.permanences, component.name: process}, controller.warn)
+        rehearsed = not new
+
+        def look() -> bool:
+            nonlocal rehearsed
+            if not rehearsed:
+                rehearsed = True
+                controller.rehearse()
+            return gradients.look()
+
+        controller.ticks.watch(look, STEPS)
 
     def _execute(self, process: PipelineProcess) -> None:
         """Run the body of a process; each `yield` of a generator is a tick."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ridgepole.errors import PermanenceNotFoundError, ValidationFailed, add_note_once, did_you_mean
 from ridgepole.permanence import Permanence, construct
 from ridgepole.pipeline.lifecycle.checkpointing import RankStates, ResumePoint
+from ridgepole.pipeline.lifecycle.rehearsal import Rehearsal, rehearse
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.pipeline.run.changed import ChangedParameters
 from ridgepole.pipeline.spec.injection import EMPTY
@@ -109,6 +110,14 @@ class PermanenceSet:
             for component, permanence in self._present()
             if (not self._rank or permanence.state_ranks == "all") and is_stateful(permanence)
         }
+
+    def rehearse(self) -> list[Rehearsal]:
+        """Encode the states that this rank stores, each for itself, without storing them."""
+        return [
+            rehearse("permanences", component.name, partial(self._call, component, "state_dict", permanence.state_dict))
+            for component, permanence in self._present()
+            if (not self._rank or permanence.state_ranks == "all") and is_stateful(permanence)
+        ]
 
     def restore(self, point: ResumePoint, changed: ChangedParameters) -> None:
         """Restore the states of all permanences. Loggers without one restart at the beginning."""
