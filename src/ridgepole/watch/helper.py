@@ -20,10 +20,13 @@ from ridgepole import rundir
 from ridgepole.ticks import ASKS, COUNT, STEP
 from ridgepole.watch.alerts import Alert, Level, append_alert, new_alert
 from ridgepole.watch.capture import Recording
+from ridgepole.watch.cgroup import memory_group
 from ridgepole.watch.heartbeat import SharedBeat
+from ridgepole.watch.killed import TITLE, TITLE_OTHERWISE, described, note_told
 from ridgepole.watch.notify import Notifier
 from ridgepole.watch.policy import Slow
-from ridgepole.watch.resources import SlowWatch, disk_shortage, oom_kills
+from ridgepole.watch.resources import disk_shortage
+from ridgepole.watch.slow import SampleReader, SlowWatch
 from ridgepole.watch.stall import StallWatch
 
 _INTERVAL = 1.0
@@ -43,6 +46,7 @@ class Orders:
         parent: The number of the run's process.
         rank: Its rank.
         world_size: The number of ranks.
+        attempt: The number of the attempt.
         secrets: Texts that must not be written.
         grace_seconds: Seconds between SIGTERM and SIGKILL.
         dump_signal: The signal by which a process of the run writes its stacks.
@@ -60,6 +64,7 @@ class Orders:
     parent: int
     rank: int = 0
     world_size: int = 1
+    attempt: int = 1
     secrets: list[str] = field(default_factory=list)
     grace_seconds: float = 25.0
     dump_signal: int = 0
@@ -146,8 +151,9 @@ class Helper:
         self._run = Path(orders.run)
         self._words, self._beat, self._answers = words, beat.numbers, answers
         self._stalls = StallWatch(orders.stall_seconds)
-        self._slow = None if orders.slow is None else SlowWatch(Slow(**orders.slow))
-        self._kills = oom_kills() if orders.memory is not None else None
+        samples = SampleReader(self._run / rundir.system_file(orders.rank))
+        self._slow = None if orders.slow is None else SlowWatch(Slow(**orders.slow), samples)
+        self._group = memory_group() if orders.memory is not None else None
         self._resources_at, self._short_of_disk = 0.0, False
         self._life = _pidfd(orders.parent)
         self._interval = min(_INTERVAL, max(0.05, (orders.stall_seconds or _INTERVAL) / 5))
@@ -166,7 +172,7 @@ class Helper:
         while not any(word["op"] == "end" for word in words):
             if os.getppid() != self.orders.parent:
                 if not self._killed and not self._tell_kills(of_run=True):
-                    self.tell("failed", "error", "the run was killed", "its process ended without a word")
+                    self.tell("failed", "error", TITLE_OTHERWISE, "its process ended without a word")
                 break
             self._hear(words)
             self._notifier.advance()
@@ -235,13 +241,15 @@ class Helper:
 
     def _tell_kills(self, *, of_run: bool) -> bool:
         """Tell of processes that the kernel has killed since the last look."""
-        now = None if self._kills is None else oom_kills()
-        if now is None or self._kills is None or now <= self._kills:
+        killed = None if self._group is None else self._group.kills_since()
+        if not killed or killed < 0:
             return False
-        killed = now - self._kills
-        self._kills = now
-        title = "the kernel killed the run: out of memory" if of_run else "the kernel killed a process: out of memory"
-        self._act(self.orders.memory, "memory", title, f"{killed} in the control group of this run")
+        self._group = memory_group()
+        title = TITLE if of_run else "the kernel killed a process: out of memory"
+        self._act(self.orders.memory, "memory", title, described(self._group, killed))
+        if not of_run and not self.orders.rank:
+            with contextlib.suppress(OSError):
+                note_told(self._run, self.orders.attempt, killed)
         return True
 
     def _act(self, table: dict[str, Any] | None, kind: str, title: str, text: str) -> None:

@@ -1,19 +1,14 @@
-"""Notice a full disk, a run that became slow, and processes that the kernel killed for memory."""
+"""Notice a full disk, and report what the memory holds when it is used up."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
-from collections import deque
 from pathlib import Path
-from statistics import median
 
 from ridgepole import rundir
 from ridgepole.errors import CheckpointError
-from ridgepole.watch.policy import Slow
-
-_LEAST_SAMPLES = 10
 
 
 def disk_shortage(run: Path) -> str:
@@ -28,78 +23,12 @@ def disk_shortage(run: Path) -> str:
     need = 2 * sizes[-1] if sizes else 0
     if free >= need:
         return ""
-    return f"{_size(free)} are free, and the next two checkpoints need {_size(need)}"
+    return f"{in_bytes(free)} are free, and the next two checkpoints need {in_bytes(need)}"
 
 
-def _size(count: int) -> str:
+def in_bytes(count: int) -> str:
+    """Return a size for people."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
-
-
-class SlowWatch:
-    """Compares the time of a step with that of the first hour.
-
-    Args:
-        policy: From when on a run counts as slow.
-    """
-
-    def __init__(self, policy: Slow) -> None:
-        self._factor = policy.factor
-        self._minutes, self._first_minutes = policy.minutes * 60, policy.first_minutes * 60
-        self._first: list[float] = []
-        self._recent: deque[tuple[float, float]] = deque()
-        self._clock = 0.0
-        self._told = False
-
-    def look(self, elapsed: float, step_seconds: float | None) -> str:
-        """Return once what became slow.
-
-        Args:
-            elapsed: Seconds since the look before.
-            step_seconds: The time of a step since then; None without one.
-        """
-        self._clock += elapsed
-        if step_seconds is None:
-            return ""
-        self._recent.append((self._clock, step_seconds))
-        while self._recent and self._recent[0][0] < self._clock - self._minutes:
-            at, seconds = self._recent.popleft()
-            if at <= self._first_minutes:
-                self._first.append(seconds)
-        if min(len(self._first), len(self._recent)) < _LEAST_SAMPLES or self._clock < 2 * self._minutes:
-            return ""
-        before, now = median(self._first), median(seconds for _, seconds in self._recent)
-        slow = now > self._factor * before
-        told, self._told = self._told, slow
-        minutes = self._minutes / 60
-        return f"a step took {before:.3g} s, and takes {now:.3g} s for {minutes:g} minutes" if slow and not told else ""
-
-
-def oom_kills() -> int | None:
-    """Return how many processes of this control group the kernel has killed for memory, or None."""
-    for path in _event_files():
-        try:
-            lines = dict(line.split() for line in path.read_text("ascii").splitlines())
-            return int(lines["oom_kill"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return None
-
-
-def _event_files() -> list[Path]:
-    """Return the files with the count, of control groups v2 and v1."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, kinds, name = line.split(":", 2)
-        below = name.lstrip("/")
-        if not kinds:
-            found.append(Path("/sys/fs/cgroup") / below / "memory.events")
-        elif "memory" in kinds.split(","):
-            found += [Path("/sys/fs/cgroup/memory") / each / "memory.oom_control" for each in (below, "")]
-    return found
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -125,10 +54,10 @@ def _host() -> str:
     memory, lines = psutil.virtual_memory(), []
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
-            lines.append(f"process {process.pid} ({process.name()}): {_size(process.memory_info().rss)}")
+            lines.append(f"process {process.pid} ({process.name()}): {in_bytes(process.memory_info().rss)}")
         except psutil.Error:
             continue
-    return "\n".join([f"host: {_size(memory.available)} of {_size(memory.total)} available", *lines])
+    return "\n".join([f"host: {in_bytes(memory.available)} of {in_bytes(memory.total)} available", *lines])
 
 
 def _devices() -> list[str]:
