@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ridgepole.data.protocol import Resumable
 from ridgepole.errors import GuardError
@@ -34,10 +34,6 @@ class Guarded(Protocol):
     """The part of a controller that a guard uses."""
 
     ticks: CheckpointScheduler
-    world_size: int
-
-    def checkpoint(self, kind: str) -> None:
-        """Take a checkpoint now."""
 
     def raise_alert(self, kind: str, level: Level, title: str, text: str = "") -> None:
         """Keep an alert, show it and send it."""
@@ -73,14 +69,15 @@ class RunGuard:
 
         Raises:
             GuardError: If the run is to stop.
-            Rollback: If the process is to continue from a checkpoint.
+            Rollback: If the process is to continue from a checkpoint; of several ranks, all do
+                so at a later step.
         """
         metrics = self._metrics()
         self._next = monotonic() + PERIOD
         asked = self._run.ticks.beat[ASKS]
-        if asked != self._asked and not ended and self._run.world_size == 1:
+        if asked != self._asked and not ended:
             self._asked = asked
-            self._run.checkpoint("guard")
+            self._run.ticks.ask_checkpoint("guard")
         found = None if metrics is None else self._guard.look(metrics, self._run.ticks.step)
         if found is None:
             return
@@ -89,12 +86,28 @@ class RunGuard:
             action = "warn"
         self._run.raise_alert(found.kind, "error" if action == "stop" else "warning", found.title, found.text)
         if action == "checkpoint":
-            self._run.checkpoint("guard")
-        elif action == "stop" or (action == "rollback" and self._run.world_size > 1):
-            several = "" if action == "stop" else "; several ranks can't roll back"
-            raise GuardError(f"{found.title}: {found.text}{several}")
+            self._run.ticks.ask_checkpoint("guard")
+        elif action == "stop":
+            raise GuardError(f"{found.title}: {found.text}")
         elif action == "rollback":
-            raise Rollback(found, self._cursor())
+            fault = {"kind": found.kind, "title": found.title, "text": found.text, "clean": found.clean}
+            self._run.ticks.ask_rollback(fault)
+
+    def sound_until(self, step: int) -> int:
+        """Return the last step at which the metrics were sound here, at most a step."""
+        return self._guard.sound_until(step)
+
+    def roll_back(self, fault: Mapping[str, Any]) -> NoReturn:
+        """Leave the process, which continues from a checkpoint before a fault.
+
+        Args:
+            fault: Kind, title, text and last sound step of a fault, which another rank may have
+                found.
+
+        Raises:
+            Rollback: Always.
+        """
+        raise Rollback(Found(**fault, policy=self._guard.policy_of(fault["kind"])), self._cursor())
 
     def _cursor(self) -> int | None:
         loops = self._run.ticks.loops
