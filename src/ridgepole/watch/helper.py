@@ -14,7 +14,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ridgepole import rundir
 from ridgepole.ticks import ASKS, COUNT, STEP
@@ -28,6 +28,9 @@ from ridgepole.watch.policy import Slow
 from ridgepole.watch.resources import disk_shortage
 from ridgepole.watch.slow import SampleReader, SlowWatch
 from ridgepole.watch.stall import StallWatch
+
+if TYPE_CHECKING:
+    from ridgepole.watch.flight import Collective
 
 _INTERVAL = 1.0
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGTTOU", "SIGPIPE")
@@ -57,6 +60,7 @@ class Orders:
         urls: The addresses to which alerts are sent.
         kinds: The kinds of alerts that are sent.
         console: The streams to keep: the end to read from, and the real stream.
+        asks: The pipe by which the run is asked for its collective operations; -1 without one.
         stall_action: `warn`, `stop`, or empty where stalls are not watched for.
     """
 
@@ -70,6 +74,7 @@ class Orders:
     dump_signal: int = 0
     stall_seconds: float | None = None
     stall_action: str = ""
+    asks: int = -1
     slow: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     disk: dict[str, Any] | None = None
@@ -274,9 +279,10 @@ class Helper:
         usual = "" if math.isnan(stalls.median) else f"; a step takes {stalls.median:.3g} s"
         stacks = collect(orders.parent, self._answers, orders.dump_signal)
         waits = orders.world_size > 1 and waits_for_ranks(stacks[0])
-        report = StallReport(rank=orders.rank, steps=abs(self._beat[COUNT]), waits=waits)
+        entered = self._ask_for_collectives()
+        report = StallReport(rank=orders.rank, steps=abs(self._beat[COUNT]), waits=waits, collectives=entered)
         try:
-            text = f", {title}{usual}\n\n" + "\n".join(stacks)
+            text = f", {title}{usual}\n{report.details()}\n" + "\n".join(stacks)
             where = f"; stacks: {write_report(self._run, report, orders.world_size, text)}"
         except OSError as error:
             where = f"; the stacks could not be written: {error}"
@@ -295,6 +301,15 @@ class Helper:
         if orders.stall_action == "stop":
             self._kill_at = time.monotonic() + orders.grace_seconds
             self._send(signal.SIGTERM)
+
+    def _ask_for_collectives(self) -> tuple[Collective, ...]:
+        """Return the last collective operations of the run, by torch's flight recorder."""
+        from ridgepole.watch.flight import ask
+
+        if self.orders.asks < 0:
+            return ()
+        name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-flight-rank-{self.orders.rank}.json"
+        return tuple(ask(self.orders.asks, self._run / rundir.STALLS / name))
 
     def _wait_for_reports(self) -> None:
         """Wait until all ranks that stall at the same time have written their reports."""

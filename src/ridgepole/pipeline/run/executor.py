@@ -172,7 +172,7 @@ class Executor:
             GuardError: If there were too many rollbacks, or no checkpoint is before the fault.
         """
         found, controller = back.found, self.controller
-        # Asked first: it removes the checkpoints since the fault, from which a resume would continue
+        # First: it removes the checkpoints since the fault, from which a resume would continue
         point = controller.go_back(back)
         if number > found.policy.rollbacks:
             raise GuardError(f"{found.title}: {found.text}; rolled back {found.policy.rollbacks} times already")
