@@ -10,7 +10,7 @@ from ridgepole import rundir
 from ridgepole.rundir import RunInfo
 from ridgepole.watch.alerts import new_alert, read_alerts
 from ridgepole.watch.cgroup import MemoryGroup, memory_group
-from ridgepole.watch.resources import in_bytes
+from ridgepole.watch.units import in_bytes
 
 TITLE: Final = "the kernel killed the run: out of memory"
 TITLE_OTHERWISE: Final = "the run was killed"

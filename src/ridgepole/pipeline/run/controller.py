@@ -218,7 +218,8 @@ class Controller:
             return
         text = redact(f"{type(error).__name__}: {text_of(error)}", self._plan.secrets)
         try:
-            where = f"; see {write_memory_report(self.run_dir, self.rank, text)}"
+            name, advice = write_memory_report(self.run_dir, self.rank, text)
+            where = f"{advice and f'; {advice}'}; see {name}"
         except Exception as problem:  # noqa: BLE001 - there is no memory: anything may fail now
             where = f"; no report could be written: {type(problem).__name__}"
         self.raise_alert("memory", "error", "out of memory", f"{text}{where}")
