@@ -14,7 +14,7 @@ from memory_groups import memory_group
 from ridgepole import Pipeline, process, rundir
 from ridgepole.cli import main
 from ridgepole.watch import cgroup
-from ridgepole.watch.alerts import append_alert, new_alert, read_alerts
+from ridgepole.watch.alerts import Alert, append_alert, new_alert, read_alerts
 from ridgepole.watch.killed import TITLE, TITLE_OTHERWISE, alerts_of, baseline, find_kill, note_told
 
 TOML = """
@@ -116,7 +116,7 @@ def group(tmp_path, monkeypatch):
 
 def crashed(path):
     path.mkdir()
-    rundir.note_attempt(path, 1, **baseline())
+    rundir.note_attempt(path, 1, **baseline(path))
     return rundir.RunInfo(path=path, fields={}, status="crashed")
 
 
@@ -138,6 +138,11 @@ def test_a_kill_that_is_told_is_not_told_twice(tmp_path, group):
     append_alert(run.path, new_alert("memory", "error", TITLE, "as the helper said"))
     assert find_kill(run.path).text == "as the helper said"
     assert alerts_of(run)[1] == 1
+    rundir.note_attempt(run.path, 2, **baseline(run.path))
+    assert find_kill(run.path) is None, "that was the attempt before"
+    clock = read_alerts(run.path)[0][0]["time"]
+    append_alert(run.path, Alert(time=clock - 86400, level="error", kind="memory", title=TITLE, text="set back"))
+    assert find_kill(run.path).text == "set back"
 
 
 @pytest.mark.parametrize("how", ["killed otherwise", "another group", "another machine", "gone", "damaged"])

@@ -23,11 +23,11 @@ class DeviceMemory:
     Attributes:
         index: torch's number of the device.
         total: All of it.
-        free: What no process holds.
-        reserved: What torch holds in this process.
-        allocated: What its tensors hold of that.
+        free: Bytes that no process holds.
+        reserved: Bytes that torch holds in this process.
+        allocated: Bytes of them that tensors hold.
         peak: The most that they have held.
-        split: What torch holds in pieces between tensors, which it can't give back.
+        split: Bytes in pieces between tensors, which torch can't give back.
     """
 
     index: int
@@ -40,7 +40,7 @@ class DeviceMemory:
 
     @property
     def others(self) -> int:
-        """What other processes hold, and the driver."""
+        """Bytes that other processes and the driver hold."""
         return max(0, self.total - self.free - self.reserved)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ TITLE: Final = "the kernel killed the run: out of memory"
 TITLE_OTHERWISE: Final = "the run was killed"
 _GROUP = "memory_group"
 _TOLD = "killed_processes"
+_ALERTS = "alerts_before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +32,14 @@ class Kill:
     told: bool
 
 
-def baseline() -> dict[str, Any]:
-    """Return what the record of an attempt says about the memory of this process."""
-    group = memory_group()
-    return {} if group is None else {_GROUP: asdict(group)}
+def baseline(run: Path) -> dict[str, Any]:
+    """Return what the record of an attempt says, so that its end can be told later.
+
+    Args:
+        run: The run directory.
+    """
+    group, told = memory_group(), read_alerts(run)[1]
+    return ({} if group is None else {_GROUP: asdict(group)}) | ({_ALERTS: told} if told else {})
 
 
 def note_told(run: Path, attempt: int, count: int) -> None:
@@ -65,10 +70,9 @@ def find_kill(run: Path) -> Kill | None:
     lines = list(rundir.read_lines(run / rundir.ATTEMPTS))
     number = max((line["attempt"] for line in lines if isinstance(line.get("attempt"), int)), default=0)
     lines = [line for line in lines if line.get("attempt") == number]
-    began = next((line["time"] for line in lines if isinstance(line.get("time"), int | float)), 0.0)
-    for alert in read_alerts(run)[0]:
-        if not isinstance(alert.get("time"), int | float) or alert["time"] < began:
-            continue
+    # By their number: a clock that was set back would put them before the attempt
+    before = next((line[_ALERTS] for line in lines if isinstance(line.get(_ALERTS), int)), 0)
+    for alert in read_alerts(run, before)[0]:
         if alert.get("title") == TITLE:
             return Kill(text=str(alert.get("text", "")), told=True)
         if alert.get("title") == TITLE_OTHERWISE:

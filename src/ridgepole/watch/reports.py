@@ -74,7 +74,7 @@ def recent_reports(run: Path, seconds: float) -> list[StallReport]:
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
                 match, line = _HEAD.match(file.readline()), file.readline()
-            if match and time.time() - path.stat().st_mtime <= seconds:
+            if match and abs(time.time() - path.stat().st_mtime) <= seconds:  # the clock may be set back
                 found[int(match[1])] = StallReport(
                     rank=int(match[1]), steps=int(match[2]), waits=bool(match[3]), collectives=_collectives(line)
                 )

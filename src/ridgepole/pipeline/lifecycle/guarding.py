@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, NoReturn, Protocol
 
 from ridgepole.data.protocol import Resumable
-from ridgepole.errors import GuardError
+from ridgepole.errors import GuardError, text_of
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler
 from ridgepole.ticks import ASKS
 from ridgepole.watch.alerts import Level
@@ -34,6 +34,9 @@ class Guarded(Protocol):
     """The part of a controller that a guard uses."""
 
     ticks: CheckpointScheduler
+
+    def warn(self, message: str) -> None:
+        """Warn the user."""
 
     def raise_alert(self, kind: str, level: Level, title: str, text: str = "") -> None:
         """Keep an alert, show it and send it."""
@@ -77,7 +80,7 @@ class RunGuard:
         asked = self._run.ticks.beat[ASKS]
         if asked != self._asked and not ended:
             self._asked = asked
-            self._run.ticks.ask_checkpoint("guard")
+            self._ask_checkpoint()
         found = None if metrics is None else self._guard.look(metrics, self._run.ticks.step)
         if found is None:
             return
@@ -86,12 +89,19 @@ class RunGuard:
             action = "warn"
         self._run.raise_alert(found.kind, "error" if action == "stop" else "warning", found.title, found.text)
         if action == "checkpoint":
-            self._run.ticks.ask_checkpoint("guard")
+            self._ask_checkpoint()
         elif action == "stop":
             raise GuardError(f"{found.title}: {found.text}")
         elif action == "rollback":
             fault = {"kind": found.kind, "title": found.title, "text": found.text, "clean": found.clean}
             self._run.ticks.ask_rollback(fault)
+
+    def _ask_checkpoint(self) -> None:
+        """Take a checkpoint, which may fail: the run was sound without it."""
+        try:
+            self._run.ticks.ask_checkpoint("guard")
+        except Exception as error:  # noqa: BLE001 - also errors of permanences
+            self._run.warn(f"the checkpoint of the guard was not taken: {type(error).__name__}: {text_of(error)}")
 
     def sound_until(self, step: int) -> int:
         """Return the last step at which the metrics were sound here, at most a step."""

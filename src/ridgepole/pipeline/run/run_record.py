@@ -118,14 +118,14 @@ class RunRecord:
         if point is not None:
             changed = {key: list(map(listed, pair)) for key, pair in self._changes.items()}
             more = {"changes": plain_json(changed, secrets)} if changed else {}
-            more |= baseline()
+            more |= baseline(directory.path)
             directory.start_attempt(
                 attempt, point.name, point.step if point.name else None, position=point.position, **more
             )
             if not self._is_new:
                 return  # the origin of the results is recorded; a changed one counts from the first checkpoint on
         else:
-            directory.start_attempt(attempt, **baseline())
+            directory.start_attempt(attempt, **baseline(directory.path))
         self._write_origin(config)
         self._adopted = True
 
