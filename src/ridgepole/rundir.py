@@ -65,6 +65,11 @@ STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished
 """Every status. `crashed` is never written: it is a `running` whose owner is gone."""
 
 
+def system_file(rank: int) -> str:
+    """Return the name of the file of a rank's system metrics."""
+    return f"system-rank-{rank}.jsonl" if rank else SYSTEM
+
+
 def new_run_id(now: float | None = None) -> str:
     """Return an id that sorts by time, such as `20261122-101500-7f3a91c2`.
 

@@ -14,7 +14,10 @@ from rich.live import Live
 from tqdm import tqdm
 
 from isolation import send
+from ridgepole.watch import console as kept_console
+from ridgepole.watch.capture import Recording
 from ridgepole.watch.lines import LineRecorder
+from ridgepole.watch.terminal import write_all
 
 TOML = """
 [pipeline]
@@ -51,6 +54,25 @@ def train():
     subprocess.run(["echo", "from a child at the end"], check=True)
     print("the end")
 """
+
+
+def test_a_flood_fills_no_disk_and_its_end_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_console, "_FILE_BYTES", 100_000)
+    reading, writing = os.pipe()
+    real = os.open(os.devnull, os.O_WRONLY)
+    path = tmp_path / "console" / "rank-0.log"
+    recording = Recording(path, [(reading, real)], [], os.getpid())
+    line = b"x" * 99 + b"\n"
+    for _ in range(20):
+        write_all(writing, line * 1000)
+    write_all(writing, b"the end\n")
+    os.close(writing)
+    recording.close()
+    kept = sorted(path.parent.iterdir())
+    assert [each.name for each in kept] == ["rank-0.1.log", "rank-0.log"]
+    assert sum(each.stat().st_size for each in kept) < 600_000, "two files, and what is read at once"
+    assert path.read_bytes().endswith(b"the end\n")
+    os.close(real)
 
 
 @pytest.fixture

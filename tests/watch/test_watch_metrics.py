@@ -135,6 +135,27 @@ def test_checkpoint_takes_one(tmp_path):
     assert "guard" in [info.kind for info in CheckpointStore(run / rundir.CHECKPOINTS).list()]
 
 
+class NoCheckpoint(Weight):
+    def checkpoint(self):
+        if self.value != self.value:
+            raise OSError("no room for this permanence")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_checkpoint_of_the_guard_that_fails_is_said_and_the_run_goes_on(tmp_path, ended):
+    made = Pipeline(
+        "guarded",
+        progress=False,
+        guard={"nan": {"action": "checkpoint", "count": 1}},
+        checkpoint={"after_process": False},
+    )
+    run = made.permanence("weight", NoCheckpoint).process("train", learn, bad=[29 if ended else 10]).run(tmp_path)
+    assert rundir.read_run(run.path).status == "finished"
+    said = "the checkpoint of the guard was not taken: OSError: no room for this permanence"
+    assert said in (run.path / rundir.RUN_LOG).read_text("utf-8")
+    assert len(alerts(run.path)) == 1
+
+
 def test_rollback_leaves_out_the_bad_batches(tmp_path):
     guard = {"nan": {"action": "rollback", "count": 2}}
     run = pipeline(learn, guard, bad=[10], checkpoint={"every_steps": 4, "keep_last": 5}).run(tmp_path).path

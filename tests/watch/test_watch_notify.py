@@ -1,6 +1,7 @@
 """Notifications through apprise, to real HTTP servers on loopback that take, refuse, redirect or hang."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -58,10 +59,13 @@ def test_each_address_is_told_of_by_itself(servers):
     """One that takes it, one that refuses, one that leads elsewhere, one that hangs, one that is nothing."""
     first, second = servers
     first.elsewhere = f"http://{second.place}/caught"
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
     urls = [
         f"json://{first.place}/hangs?rto=0.5",
         f"json://user:swordfish@{first.place}/refuses",
         f"json://{first.place}/moved",
+        f"json://{nobody}/listens",
         "nothing://swordfish",
         f"json://{first.place}/takes",
     ]
@@ -78,7 +82,8 @@ def test_each_address_is_told_of_by_itself(servers):
     assert message["message"].startswith("no step for 60 s (step 7, rank 0)\nthe details\nrun run-1 on ")
     assert message["type"] == "failure"
     assert said == [f"a notification was not sent: json://{first.place} did not take it"] * 3 + [
-        "a notification was not sent: nothing://… did not take it"
+        f"a notification was not sent: json://{nobody} did not take it",
+        "a notification was not sent: nothing://… did not take it",
     ]
 
 

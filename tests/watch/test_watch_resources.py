@@ -1,21 +1,24 @@
 """Memory that is used up, a full disk, and steps that become slow."""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from memory_groups import memory_group
 from ridgepole import Pipeline, process, rundir, track
 from ridgepole.checkpoint import CheckpointStore
 from ridgepole.pipeline.lifecycle import guarding
 from ridgepole.ticks import ASKS
+from ridgepole.watch import cgroup
 from ridgepole.watch.policy import Slow
-from ridgepole.watch.resources import SlowWatch, disk_shortage, oom_kills
+from ridgepole.watch.resources import disk_shortage
+from ridgepole.watch.slow import SampleReader, SlowWatch, StepSample, what_grew
 
 
 @process
@@ -117,42 +120,86 @@ def test_steps_that_are_not_slow_are_not_told(parts):
     assert slow_steps(SlowWatch(Slow()), *parts) == []
 
 
-@contextlib.contextmanager
-def memory_group(limit):
-    """A control group (v1 or v2) of our own below that of this process."""
-    line = next((each for each in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in each), None)
-    root = "/sys/fs/cgroup/memory" if line else "/sys/fs/cgroup"
-    name = (line or Path("/proc/self/cgroup").read_text().splitlines()[-1]).split(":", 2)[2]
-    for parent in (Path(root) / name.lstrip("/"), Path(root)):
-        group = parent / f"ridgepole-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            (group / ("memory.limit_in_bytes" if line else "memory.max")).write_text(str(limit))
-        except OSError:
-            group.rmdir()
-            continue
-        try:
-            yield group
-        finally:
-            group.rmdir()
-        return
-    pytest.skip("no control group can be made here")
+def samples(count, held_back=0.0, throttled=(), **parts):
+    return [StepSample(parts=parts, held_back=held_back, throttled=dict(throttled))] * count
+
+
+def test_what_grew_is_named_with_what_the_machine_does():
+    first = samples(5, code=0.1, data=0.01, logging=0.001)
+    waits = samples(5, code=0.1, data=0.2, logging=0.002)
+    assert what_grew(first, waits) == "waiting for data grew from 0.01 to 0.2 s a step"
+    both = samples(5, code=0.3, data=0.01, checkpoints=0.1, logging=0.0)
+    said = "your code grew from 0.1 to 0.3 s a step; checkpoints grew from 0 to 0.1 s a step"
+    assert what_grew(first, both) == said
+    hot = samples(5, throttled={"gpu0": "heat"}, code=0.3, data=0.01)
+    assert what_grew(first, hot) == "your code grew from 0.1 to 0.3 s a step; gpu0 is throttled: heat"
+    held = samples(5, held_back=60.0, code=0.3)
+    assert what_grew(first, held).endswith("limit of processor time holds the run back for 60 % of the time")
+    assert what_grew(samples(5, throttled={"gpu0": "power"}, code=0.1), hot).count("throttled") == 0, "as before"
+    assert what_grew(first, samples(2, code=1.0)) == what_grew(first, first) == "", "nothing tells it"
+
+
+@process
+def waits_for_data(controller, more):
+    """Wait longer for data once there are some samples, and end when there are some more."""
+    path = controller.run_dir / rundir.SYSTEM
+
+    def taken():
+        return len(list(rundir.read_lines(path)))
+
+    def batches(seconds, enough):
+        until = time.monotonic() + 60
+        while taken() < enough and time.monotonic() < until:
+            time.sleep(seconds)
+            yield 1
+
+    for _ in track(batches(0.002, more), "before", tick=True):
+        pass
+    for _ in track(batches(0.05, taken() + more + 1), "after", tick=True):
+        pass
+
+
+def test_the_samples_of_a_run_tell_that_it_waits_for_data(tmp_path):
+    made = Pipeline("waits", progress=False, system={"every_seconds": 0.1})
+    run = made.process("waits", waits_for_data, more=8).run(tmp_path / "runs").path
+    lines = (run / rundir.SYSTEM).read_bytes().splitlines(keepends=True)
+    copy = tmp_path / "copy.jsonl"
+    reader = SampleReader(copy)
+    assert list(reader.read()) == [], "there is no file yet"
+    copy.write_bytes(b"".join(lines[:6]) + lines[6][:20])
+    first = list(reader.read())
+    with copy.open("ab") as file:
+        file.write(lines[6][20:] + b"not json\n" + b"".join(lines[7:]))
+    more = list(reader.read())
+    assert len(first) in (5, 6), "one line of the first is a header, or none"
+    assert what_grew(first[:5], more[-6:]).startswith("waiting for data grew from ")
+
+
+def test_a_slow_watch_names_what_its_samples_tell(tmp_path):
+    path = tmp_path / rundir.SYSTEM
+    watch = SlowWatch(Slow(minutes=2, first_minutes=10), SampleReader(path))
+    told = []
+    for number in range(200):
+        data, second = (10, 0.1) if number < 100 else (70, 0.3)
+        values = {"steps_per_second": 1 / second, "code_percent": 100 - data, "data_percent": data}
+        with path.open("a") as file:
+            file.write(json.dumps({"values": values}) + "\n")
+        told += filter(None, [watch.look(10.0, second)])
+    (text,) = told
+    assert text.startswith("a step took 0.1 s, and takes 0.3 s for 2 minutes; waiting for data grew from 0.01 to 0.21")
 
 
 EATS = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
 open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
-from ridgepole.watch.resources import oom_kills
-before = oom_kills()
+from ridgepole.watch.cgroup import memory_group
+group = memory_group()
 pid = os.fork()
 if not pid:
     open("/proc/self/oom_score_adj", "w").write("1000")
     held = [b"x" * 10_000_000 for _ in range(1000)]
-print(os.waitpid(pid, 0)[1], before, oom_kills())
+print(os.waitpid(pid, 0)[1], group.kills, group.kills_since(), *group.fullest())
 """
 
 
@@ -160,10 +207,11 @@ def test_the_kernel_s_kill_for_memory_is_counted():
     with memory_group(200_000_000) as group:
         command = [sys.executable, "-c", EATS, str(group), str(Path(rundir.__file__).parents[1])]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    status, before, after = done.stdout.split()
-    assert (int(status), int(before), int(after)) == (signal.SIGKILL, 0, 1)
+    status, before, since, peak, limit = map(int, done.stdout.split())
+    assert (status, before, since) == (signal.SIGKILL, 0, 1)
+    assert limit - 5_000_000 < peak <= limit <= 200_000_000
 
 
 def test_without_a_count_nothing_is_told(monkeypatch):
-    monkeypatch.setattr("ridgepole.watch.resources._event_files", lambda: [Path("/nowhere")])
-    assert oom_kills() is None
+    monkeypatch.setattr(cgroup, "_folders", lambda _controller: iter([Path("/nowhere")]))
+    assert cgroup.memory_group() is None

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ridgepole import rundir
 from ridgepole.cli.output import cell, columns, say, say_json, when
-from ridgepole.watch.alerts import read_alerts
+from ridgepole.watch.killed import alerts_of
 
 
 def print_alerts(arguments: argparse.Namespace, root: Path) -> int:
     """Print the alerts of a run after the first `--since`."""
     run = rundir.find_run(arguments.run, root)
-    alerts, after = read_alerts(run.path, arguments.since)
+    alerts, after = alerts_of(run, arguments.since)
     if arguments.json:
         say_json({"run": run.id, "status": run.status, "next": str(after), "alerts": alerts})
         return 0

@@ -18,6 +18,7 @@ from ridgepole.errors import CheckpointError
 from ridgepole.rundir import RunInfo
 from ridgepole.runs.row import read_row, summary_of
 from ridgepole.watch import steptime
+from ridgepole.watch.killed import TITLE, find_kill
 
 _ELSEWHERE = {
     "ls": "ridgepole.cli.listing:list_runs",
@@ -62,6 +63,7 @@ def _named(arguments: argparse.Namespace) -> list[str]:
 def _show(run: RunInfo, *, as_json: bool) -> None:
     summary, row = summary_of(run), row_json(read_row(run))
     figures = sorted(path for path in (run.path / rundir.FIGURES).glob("*") if path.suffix in _PICTURES)
+    kill = find_kill(run.path) if run.status == "crashed" else None
     if as_json:
         config = run.json(rundir.RESOLVED)
         fields = dict(run.fields) | {"processes": rundir.read_processes(run)}
@@ -69,6 +71,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
         details: dict[str, Any] = {
             "step_time": [each.described() for each in times],
             "verdict": steptime.verdict(times),
+            "killed": kill.text if kill is not None else "",
         }
         details |= {"run": fields, "config": config, "summary": summary, "figures": [str(f) for f in figures]}
         say_json(row | details | {"attempts": rundir.read_attempts(run.path), "checkpoints": _checkpoints(run)})
@@ -82,6 +85,8 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     if isinstance(parent, dict):
         say(f"parent    {parent.get('run', '-')} at {parent.get('checkpoint', '-')}")
     say(f"status    {run.status}")
+    if kill is not None:
+        say(f"killed    {TITLE}: {kill.text}")
     say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(run.fields.get('seconds'))}")
     _show_attempts(run)
     say(f"seed      {'-' if run.fields.get('seed') is None else run.fields['seed']}")

@@ -133,7 +133,7 @@ def run(catalog: Catalog, entry: Entry) -> dict[str, Any]:
         "provenance": record.json(rundir.PROVENANCE),
         "summary": catalog.row(entry).metrics,
         "logs": log_names(entry.path),
-        **watched(entry.path),
+        **watched(record),
         "diff": rundir.DIFF in names,
         "media": len(media(entry)["items"]),
     }

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from ridgepole import rundir
+from ridgepole.rundir import RunInfo
 from ridgepole.watch import steptime
-from ridgepole.watch.alerts import read_alerts
+from ridgepole.watch.killed import alerts_of
 
 _POINTS = 600
 """The most points of a series: a chart has no more pixels."""
@@ -32,13 +33,13 @@ def is_log(name: str) -> bool:
     return any(folder == known and pattern.fullmatch(file) for known, pattern in _LOGS)
 
 
-def watched(run: Path) -> dict[str, Any]:
+def watched(run: RunInfo) -> dict[str, Any]:
     """Return the verdict on the step times, and the alerts."""
-    times = steptime.read(run)
+    times = steptime.read(run.path)
     return {
         "verdict": steptime.verdict(times),
         "step_time": [each.described() for each in times],
-        "alerts": read_alerts(run)[0][-_POINTS:],
+        "alerts": alerts_of(run)[0][-_POINTS:],
     }
 
 

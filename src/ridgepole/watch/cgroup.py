@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path("/sys/fs/cgroup")
 SELF = Path("/proc/self/cgroup")
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
 _NO_LIMIT = 1 << 60
 """Version 1 says so, or a little more, where there is no limit."""
 
@@ -53,13 +55,7 @@ def limits() -> Limits:
     memory: list[tuple[int, Path]] = []
     cpus: list[tuple[float, Path]] = []
     for folder in _folders("memory"):
-        for limit, used in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            size = _number(folder / limit)
-            if size is not None and size < _NO_LIMIT:
-                memory.append((size, folder / used))
+        memory += _own_limits(folder)
     for folder in _folders("cpu"):
         allowed = _allowed(folder)
         if allowed is not None:
@@ -69,11 +65,72 @@ def limits() -> Limits:
     return Limits(memory_bytes=tight, memory_file=used_file, cpus=most, throttled_file=stat)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryGroup:
+    """A control group that counts the processes which the kernel has killed for memory.
+
+    Attributes:
+        folder: Its folder.
+        inode: The number of the folder, which another group of the same name does not have.
+        boot: The start of the machine.
+        kills: The count.
+    """
+
+    folder: str
+    inode: int
+    boot: str
+    kills: int
+
+    def kills_since(self) -> int | None:
+        """Return how many were killed since; None if the group is gone."""
+        now = _memory_group(Path(self.folder))
+        return now.kills - self.kills if now is not None and (now.inode, now.boot) == (self.inode, self.boot) else None
+
+    def fullest(self) -> tuple[int | None, int] | None:
+        """Return the most bytes used below the tightest limit around it, and the limit."""
+        limit, used = min(_memory_limits(Path(self.folder)), default=(None, None))
+        if limit is None or used is None:
+            return None
+        peaks = (_number(used.with_name(name)) for name in ("memory.peak", "memory.max_usage_in_bytes"))
+        return next((peak for peak in peaks if peak is not None), None), limit
+
+
+def memory_group() -> MemoryGroup | None:
+    """Return the group of this process that counts kills for memory; None without one."""
+    found = (_memory_group(folder) for folder in _folders("memory"))
+    return next((group for group in found if group is not None), None)
+
+
+def _memory_group(folder: Path) -> MemoryGroup | None:
+    for name in ("memory.events", "memory.oom_control"):
+        for line in _text(folder / name).splitlines():
+            word, _, count = line.partition(" ")
+            if word == "oom_kill" and count.isdecimal():
+                try:
+                    inode = folder.stat().st_ino
+                except OSError:
+                    return None
+                return MemoryGroup(folder=str(folder), inode=inode, boot=_text(BOOT), kills=int(count))
+    return None
+
+
 def cores() -> float:
     """Return how many processor cores this process may use at a time."""
     count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     allowed = limits().cpus
     return count if allowed is None else min(count, allowed)
+
+
+def _memory_limits(folder: Path) -> list[tuple[int, Path]]:
+    """Return the memory limits of a group and of those around it, and the files of what is used."""
+    around = [each for each in (folder, *folder.parents) if each.is_relative_to(ROOT)]
+    return [found for each in around for found in _own_limits(each)]
+
+
+def _own_limits(folder: Path) -> list[tuple[int, Path]]:
+    pairs = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+    sizes = ((_number(folder / limit), folder / used) for limit, used in pairs)
+    return [(size, used) for size, used in sizes if size is not None and size < _NO_LIMIT]
 
 
 def _allowed(folder: Path) -> float | None:

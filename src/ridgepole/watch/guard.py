@@ -80,6 +80,14 @@ class MetricGuard:
         self._watched.clear()
         self._known, self._start = 0, step
 
+    def sound_until(self, step: int) -> int:
+        """Return the last step at which no metric was broken, at most a step."""
+        return min([step, *(watched.clean for watched, _, _ in self._watched.values() if watched.row)])
+
+    def policy_of(self, kind: str) -> MetricFault:
+        """Return the table of a kind of fault."""
+        return (self._nan if kind == "nan" else self._spike) or MetricFault()
+
     def look(self, metrics: Metrics, step: int) -> Found | None:
         """Return a fault that was not there before.
 

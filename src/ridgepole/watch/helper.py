@@ -14,17 +14,23 @@ import signal
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ridgepole import rundir
 from ridgepole.ticks import ASKS, COUNT, STEP
 from ridgepole.watch.alerts import Alert, Level, append_alert, new_alert
 from ridgepole.watch.capture import Recording
+from ridgepole.watch.cgroup import memory_group
 from ridgepole.watch.heartbeat import SharedBeat
+from ridgepole.watch.killed import TITLE, TITLE_OTHERWISE, described, note_told
 from ridgepole.watch.notify import Notifier
 from ridgepole.watch.policy import Slow
-from ridgepole.watch.resources import SlowWatch, disk_shortage, oom_kills
+from ridgepole.watch.resources import disk_shortage
+from ridgepole.watch.slow import SampleReader, SlowWatch
 from ridgepole.watch.stall import StallWatch
+
+if TYPE_CHECKING:
+    from ridgepole.watch.flight import Collective
 
 _INTERVAL = 1.0
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGTTOU", "SIGPIPE")
@@ -43,6 +49,7 @@ class Orders:
         parent: The number of the run's process.
         rank: Its rank.
         world_size: The number of ranks.
+        attempt: The number of the attempt.
         secrets: Texts that must not be written.
         grace_seconds: Seconds between SIGTERM and SIGKILL.
         dump_signal: The signal by which a process of the run writes its stacks.
@@ -53,6 +60,7 @@ class Orders:
         urls: The addresses to which alerts are sent.
         kinds: The kinds of alerts that are sent.
         console: The streams to keep: the end to read from, and the real stream.
+        asks: The pipe by which the run is asked for its collective operations; -1 without one.
         stall_action: `warn`, `stop`, or empty where stalls are not watched for.
     """
 
@@ -60,11 +68,13 @@ class Orders:
     parent: int
     rank: int = 0
     world_size: int = 1
+    attempt: int = 1
     secrets: list[str] = field(default_factory=list)
     grace_seconds: float = 25.0
     dump_signal: int = 0
     stall_seconds: float | None = None
     stall_action: str = ""
+    asks: int = -1
     slow: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     disk: dict[str, Any] | None = None
@@ -146,8 +156,9 @@ class Helper:
         self._run = Path(orders.run)
         self._words, self._beat, self._answers = words, beat.numbers, answers
         self._stalls = StallWatch(orders.stall_seconds)
-        self._slow = None if orders.slow is None else SlowWatch(Slow(**orders.slow))
-        self._kills = oom_kills() if orders.memory is not None else None
+        samples = SampleReader(self._run / rundir.system_file(orders.rank))
+        self._slow = None if orders.slow is None else SlowWatch(Slow(**orders.slow), samples)
+        self._group = memory_group() if orders.memory is not None else None
         self._resources_at, self._short_of_disk = 0.0, False
         self._life = _pidfd(orders.parent)
         self._interval = min(_INTERVAL, max(0.05, (orders.stall_seconds or _INTERVAL) / 5))
@@ -166,7 +177,7 @@ class Helper:
         while not any(word["op"] == "end" for word in words):
             if os.getppid() != self.orders.parent:
                 if not self._killed and not self._tell_kills(of_run=True):
-                    self.tell("failed", "error", "the run was killed", "its process ended without a word")
+                    self.tell("failed", "error", TITLE_OTHERWISE, "its process ended without a word")
                 break
             self._hear(words)
             self._notifier.advance()
@@ -235,13 +246,15 @@ class Helper:
 
     def _tell_kills(self, *, of_run: bool) -> bool:
         """Tell of processes that the kernel has killed since the last look."""
-        now = None if self._kills is None else oom_kills()
-        if now is None or self._kills is None or now <= self._kills:
+        killed = None if self._group is None else self._group.kills_since()
+        if not killed or killed < 0:
             return False
-        killed = now - self._kills
-        self._kills = now
-        title = "the kernel killed the run: out of memory" if of_run else "the kernel killed a process: out of memory"
-        self._act(self.orders.memory, "memory", title, f"{killed} in the control group of this run")
+        self._group = memory_group()
+        title = TITLE if of_run else "the kernel killed a process: out of memory"
+        self._act(self.orders.memory, "memory", title, described(self._group, killed))
+        if not of_run and not self.orders.rank:
+            with contextlib.suppress(OSError):
+                note_told(self._run, self.orders.attempt, killed)
         return True
 
     def _act(self, table: dict[str, Any] | None, kind: str, title: str, text: str) -> None:
@@ -266,9 +279,10 @@ class Helper:
         usual = "" if math.isnan(stalls.median) else f"; a step takes {stalls.median:.3g} s"
         stacks = collect(orders.parent, self._answers, orders.dump_signal)
         waits = orders.world_size > 1 and waits_for_ranks(stacks[0])
-        report = StallReport(rank=orders.rank, steps=abs(self._beat[COUNT]), waits=waits)
+        entered = self._ask_for_collectives()
+        report = StallReport(rank=orders.rank, steps=abs(self._beat[COUNT]), waits=waits, collectives=entered)
         try:
-            text = f", {title}{usual}\n\n" + "\n".join(stacks)
+            text = f", {title}{usual}\n{report.details()}\n" + "\n".join(stacks)
             where = f"; stacks: {write_report(self._run, report, orders.world_size, text)}"
         except OSError as error:
             where = f"; the stacks could not be written: {error}"
@@ -287,6 +301,15 @@ class Helper:
         if orders.stall_action == "stop":
             self._kill_at = time.monotonic() + orders.grace_seconds
             self._send(signal.SIGTERM)
+
+    def _ask_for_collectives(self) -> tuple[Collective, ...]:
+        """Return the last collective operations of the run, by torch's flight recorder."""
+        from ridgepole.watch.flight import ask
+
+        if self.orders.asks < 0:
+            return ()
+        name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-flight-rank-{self.orders.rank}.json"
+        return tuple(ask(self.orders.asks, self._run / rundir.STALLS / name))
 
     def _wait_for_reports(self) -> None:
         """Wait until all ranks that stall at the same time have written their reports."""

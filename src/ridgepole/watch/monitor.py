@@ -20,6 +20,7 @@ from ridgepole.children import our_python
 from ridgepole.threads import start_thread
 from ridgepole.watch.alerts import Alert
 from ridgepole.watch.capture import Capture
+from ridgepole.watch.flight import FlightAnswers
 from ridgepole.watch.heartbeat import SharedBeat
 from ridgepole.watch.helper import Orders, as_line, dump_signal, run_forked
 from ridgepole.watch.notify import DEADLINE_SECONDS
@@ -57,6 +58,7 @@ class Watch:
         self._control = self._answers = -1
         self._capture: Capture | None = None
         self._waiter: threading.Thread | None = None
+        self._flight: FlightAnswers | None = None
         self._lock = threading.Lock()
         self._over = False
 
@@ -90,7 +92,9 @@ class Watch:
 
     def _start(self, *, at_once: bool) -> None:
         number = dump_signal()
-        orders = self._orders = replace(self._orders, dump_signal=number)
+        self._flight = FlightAnswers() if self._orders.world_size > 1 else None
+        asks = -1 if self._flight is None else self._flight.asks
+        orders = self._orders = replace(self._orders, dump_signal=number, asks=asks)
         reading, self._control = os.pipe()
         os.set_blocking(self._control, False)
         try:
@@ -103,6 +107,8 @@ class Watch:
                 self._helper = self._spawn(orders, reading, at_once=at_once)
         finally:
             os.close(reading)
+            if self._flight is not None:
+                self._flight.start()
         _allow_tracing(self._helper.pid)
 
     def _fork(self, orders: Orders, reading: int) -> ForkedHelper:
@@ -119,7 +125,7 @@ class Watch:
         command = our_python("ridgepole.watch.helper", *map(str, fds))
         if not at_once:
             command = [sys.executable, "-I", "-S", "-c", _WAIT, str(reading), *command]
-        more = [fd for pair in orders.console for fd in pair]
+        more = [fd for pair in orders.console for fd in pair] + ([orders.asks] if orders.asks >= 0 else [])
         helper = subprocess.Popen(  # noqa: S603 - our own interpreter
             command, stdin=subprocess.DEVNULL, pass_fds=(*fds, *more)
         )
@@ -181,6 +187,8 @@ class Watch:
         if helper.poll() is None:
             helper.kill()
             helper.wait()
+        if self._flight is not None:
+            self._flight.close()
         faulthandler.unregister(dump_signal())
         os.close(self._answers)
 

@@ -157,7 +157,7 @@ class _Samples:
 
         self._run, self.card = run, ""
         self._sampler = SystemSampler(run.directory, run.pid, run.chosen, host=run.host)
-        self._path = run.directory / system_file(run.rank)
+        self._path = run.directory / rundir.system_file(run.rank)
         self._cards: list[dict[str, Any]] | None = None
         self._sample()
         self._spent = run.spent()
@@ -205,8 +205,3 @@ class _Samples:
             found["mfu_percent"] = 100 * times.mfu
         found |= {f"{part}_percent": 100 * times.share(part) for part in ("code", *spent.parts)}
         return {name: round(value, 3) for name, value in found.items()}
-
-
-def system_file(rank: int) -> str:
-    """Return the name of the file of a rank's samples."""
-    return f"system-rank-{rank}.jsonl" if rank else rundir.SYSTEM

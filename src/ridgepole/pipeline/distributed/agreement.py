@@ -12,7 +12,7 @@ Neither class here does any input or output. The callers hold a lock and send th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,13 @@ class Decision:
         at: The step, by the count of all steps.
         kind: Why a checkpoint is to be taken there.
         signal: The signal that asks for a stop; empty for a checkpoint alone.
+        rollback: The fault before which all ranks go back; None for a checkpoint.
     """
 
     at: int
     kind: Any
     signal: str
+    rollback: Mapping[str, Any] | None = None
 
 
 class StepAgreement:
@@ -68,11 +70,11 @@ class StepAgreement:
         return count >= self._asked
 
     def due(self, count: int) -> Decision | None:
-        """Return and remove the decision for a step; a stop comes before a checkpoint."""
+        """Return and remove the decision for a step: a stop, else a rollback, else a checkpoint."""
         due = [decision for decision in self._decisions if decision.at <= count]
         self._decisions = [decision for decision in self._decisions if decision.at > count]
         self._set_gate()
-        return min(due, key=lambda decision: not decision.signal, default=None)
+        return min(due, key=lambda decision: (not decision.signal, decision.rollback is None), default=None)
 
     def _set_gate(self) -> None:
         self.gate = min([self._asked, *(decision.at for decision in self._decisions)])
@@ -97,9 +99,11 @@ class Rounds:
         self._waiting: list[dict[str, Any]] = []
 
     def request(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Ask for a step, unless a step for the same signal is sought already."""
+        """Ask for a step, unless a step for the same signal, or a fault, is sought already."""
         known = [*self._waiting, *([self._current.request] if self._current else [])]
         if request["signal"] and any(other["signal"] == request["signal"] for other in known):
+            return []
+        if request["kind"] == "guard" and any(other["kind"] == "guard" for other in known):
             return []
         self._waiting.append(request)
         return self._next() if self._current is None else []
@@ -117,6 +121,8 @@ class Rounds:
         if current is None or not current.limits or any(rank not in current.limits for rank in ranks):
             return []
         chosen = {name: current.request[name] for name in ("kind", "signal", "grace")}
+        if current.request.get("rollback") is not None:
+            chosen["rollback"] = current.request["rollback"]
         self._current = None
         decision = {"op": "plan", "at": max(current.limits.values())} | chosen
         return [decision, *(self._next() if self._waiting else [])]

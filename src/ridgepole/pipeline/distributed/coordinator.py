@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ridgepole.errors import RankError, add_note_once, text_of
@@ -187,15 +187,24 @@ class Coordinator:
         self.gather(key, None)
         self.share(key)
 
-    def request(self, kind: str, signal: str = "", grace: float | None = None) -> None:
+    def request(
+        self,
+        kind: str,
+        signal: str = "",
+        grace: float | None = None,
+        *,
+        rollback: Mapping[str, Any] | None = None,
+    ) -> None:
         """Ask for a step at which all ranks act. May be called from a signal handler.
 
         Args:
             kind: Why a checkpoint is to be taken there.
             signal: The signal that asks for a stop.
             grace: Seconds until a scheduler kills.
+            rollback: The fault before which all ranks go back, as plain JSON.
         """
-        self._link.send({"op": "request", "kind": kind, "signal": signal, "grace": grace})
+        more = {} if rollback is None else {"rollback": dict(rollback)}
+        self._link.send({"op": "request", "kind": kind, "signal": signal, "grace": grace} | more)
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
         """Wait for a condition that a message fulfils.

@@ -23,7 +23,7 @@ from ridgepole.pipeline.distributed.coordinator import Coordinator
 from ridgepole.pipeline.distributed.failure import signal_of, stop_of
 from ridgepole.pipeline.distributed.protocol import Message
 from ridgepole.pipeline.lifecycle.background import BackgroundSaves
-from ridgepole.pipeline.lifecycle.checkpointing import Checkpoints
+from ridgepole.pipeline.lifecycle.checkpointing import Checkpoints, ResumePoint
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler, Kind
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.pipeline.spec.plan import Plan
@@ -55,7 +55,7 @@ class RankScheduler(CheckpointScheduler):
     ) -> None:
         self._coordinator = coordinator
         self._agreement = StepAgreement()
-        self._stops = self._ends = 0
+        self._stops = self._ends = self._rollbacks = 0
         self._leads = not coordinator.rank
         self._requested = False
         super().__init__(policy, guard, checkpoint, is_new_best, last_seconds, warn)
@@ -88,6 +88,8 @@ class RankScheduler(CheckpointScheduler):
         own = self._due() if self._leads else None
         if decision is not None and decision.signal:
             self._stop(stop_of(decision.signal))
+        elif decision is not None and decision.rollback is not None:
+            self._roll_back(decision.rollback)
         elif self.count >= self._due_count:
             self._checkpoint(self._triggers.kind_at(self.count))
         elif decision is not None:
@@ -95,6 +97,30 @@ class RankScheduler(CheckpointScheduler):
         elif own is not None and not self._requested:
             self._requested = True
             self._coordinator.request(own)
+
+    def ask_checkpoint(self, kind: Kind) -> None:
+        """Ask all ranks for a checkpoint at a step that none has passed."""
+        self._coordinator.request(kind)
+
+    def ask_rollback(self, fault: Mapping[str, Any]) -> None:
+        """Ask all ranks to go back before a fault."""
+        self._coordinator.request("rollback", rollback=dict(fault) | {"rollbacks": self._rollbacks})
+
+    def _roll_back(self, asked: Mapping[str, Any]) -> None:
+        """Go back together, unless that has happened since a rank asked for it.
+
+        Raises:
+            KeyboardInterrupt: The rollback.
+        """
+        fault = dict(asked)
+        if fault.pop("rollbacks") != self._rollbacks or self.guard is None:
+            return
+        self._rollbacks += 1
+        # No rank takes its counts back before all are here: what is agreed on later counts anew
+        key = f"the last sound step before rollback {self._rollbacks}"
+        steps = self._coordinator.gather(key, self.guard.sound_until(fault["clean"]))
+        fault["clean"] = self._coordinator.share(key, min(steps.values()))
+        self.guard.roll_back(fault)
 
     def end_process(self) -> None:
         """Count the end of a process as a step, at which all ranks wait for each other.
@@ -114,7 +140,8 @@ class RankScheduler(CheckpointScheduler):
         self.begin_process()
         decision = self._decision() if self.count >= self._agreement.gate else None
         stop = stop_of(decision.signal) if decision is not None and decision.signal else None
-        kind = decision.kind if decision is not None else agreed["kind"]
+        # What has ended can't go back
+        kind = decision.kind if decision is not None and decision.rollback is None else agreed["kind"]
         if self._policy.after_process or (stop is not None and self._policy.on_signal):
             kind = "boundary"
         if stop is not None and not self._agreed_time():
@@ -165,7 +192,8 @@ class RankScheduler(CheckpointScheduler):
 
     def _on_decision(self, message: Message) -> None:
         with self._coordinator.news:
-            self._agreement.decide(Decision(message["at"], message["kind"], message["signal"]))
+            decision = Decision(message["at"], message["kind"], message["signal"], message.get("rollback"))
+            self._agreement.decide(decision)
             if message["grace"] is not None:
                 self._guard.deadline = min(self._guard.deadline, time.monotonic() + message["grace"])
             self._coordinator.news.notify_all()
@@ -397,3 +425,24 @@ class JointVerification:
         except CheckpointError as error:
             return {"problems": [error.strerror or str(error)], "errno": error.errno}
         return {"problems": list(problems), "errno": None}
+
+
+def agree_on_checkpoint(
+    coordinator: Coordinator, key: str, find: Callable[[JointVerification], ResumePoint | None]
+) -> str | None:
+    """Return the name of the checkpoint that rank 0 finds, which all ranks have verified.
+
+    Args:
+        coordinator: The ranks.
+        key: Names the question; used once.
+        find: Finds the checkpoint; called on rank 0.
+    """
+    joint = JointVerification(coordinator)
+    if coordinator.rank:
+        joint.help()
+        name = coordinator.share(key)
+    else:
+        point = find(joint)
+        joint.end()
+        name = coordinator.share(key, None if point is None else point.name)
+    return None if name is None else str(name)

@@ -359,6 +359,9 @@ class Checkpoints:
 Fits = Callable[[CheckpointInfo], Sequence[str]]
 """Names the states that another number of ranks has to reshard; raises where it can't."""
 
+Verify = Callable[[CheckpointStore, str], Sequence[str]]
+"""Returns the problems of a checkpoint that the ranks have found together."""
+
 
 class _OtherRanksError(CheckpointError):
     """A checkpoint of another number of ranks, which is not skipped as a damaged one is."""
@@ -390,7 +393,7 @@ def newest_resume_point(
     *,
     until_step: int | None = None,
     fits: Fits | None = None,
-    verify: Callable[[CheckpointStore, str], Sequence[str]] | None = None,
+    verify: Verify | None = None,
 ) -> ResumePoint:
     """Find the newest sound checkpoint to resume from; else the beginning.
 

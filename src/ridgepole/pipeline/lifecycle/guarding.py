@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from ridgepole.errors import GuardError
+from ridgepole.errors import GuardError, text_of
 from ridgepole.pipeline.lifecycle.scheduler import CheckpointScheduler
 from ridgepole.ticks import ASKS
 from ridgepole.watch.alerts import Level
@@ -36,11 +36,10 @@ class Guarded(Protocol):
     """The part of a controller that a guard uses."""
 
     ticks: CheckpointScheduler
-    world_size: int
     process_run: ProcessRun | None
 
-    def checkpoint(self, kind: str) -> None:
-        """Take a checkpoint now."""
+    def warn(self, message: str) -> None:
+        """Warn the user."""
 
     def raise_alert(self, kind: str, level: Level, title: str, text: str = "") -> None:
         """Keep an alert, show it and send it."""
@@ -76,14 +75,15 @@ class RunGuard:
 
         Raises:
             GuardError: If the run is to stop.
-            Rollback: If the process is to continue from a checkpoint.
+            Rollback: If the process is to continue from a checkpoint; of several ranks, all do
+                so at a later step.
         """
         metrics = self._metrics()
         self._next = monotonic() + PERIOD
         asked = self._run.ticks.beat[ASKS]
-        if asked != self._asked and not ended and self._run.world_size == 1:
+        if asked != self._asked and not ended:
             self._asked = asked
-            self._run.checkpoint("guard")
+            self._ask_checkpoint()
         found = None if metrics is None else self._guard.look(metrics, self._run.ticks.step)
         if found is None:
             return
@@ -92,12 +92,35 @@ class RunGuard:
             action = "warn"
         self._run.raise_alert(found.kind, "error" if action == "stop" else "warning", found.title, found.text)
         if action == "checkpoint":
-            self._run.checkpoint("guard")
-        elif action == "stop" or (action == "rollback" and self._run.world_size > 1):
-            several = "" if action == "stop" else "; several ranks can't roll back"
-            raise GuardError(f"{found.title}: {found.text}{several}")
+            self._ask_checkpoint()
+        elif action == "stop":
+            raise GuardError(f"{found.title}: {found.text}")
         elif action == "rollback":
-            raise Rollback(found, self._cursor())
+            fault = {"kind": found.kind, "title": found.title, "text": found.text, "clean": found.clean}
+            self._run.ticks.ask_rollback(fault)
+
+    def _ask_checkpoint(self) -> None:
+        """Take a checkpoint, which may fail: the run was sound without it."""
+        try:
+            self._run.ticks.ask_checkpoint("guard")
+        except Exception as error:  # noqa: BLE001 - also errors of permanences
+            self._run.warn(f"the checkpoint of the guard was not taken: {type(error).__name__}: {text_of(error)}")
+
+    def sound_until(self, step: int) -> int:
+        """Return the last step at which the metrics were sound here, at most a step."""
+        return self._guard.sound_until(step)
+
+    def roll_back(self, fault: Mapping[str, Any]) -> NoReturn:
+        """Leave the process, which continues from a checkpoint before a fault.
+
+        Args:
+            fault: Kind, title, text and last sound step of a fault, which another rank may have
+                found.
+
+        Raises:
+            Rollback: Always.
+        """
+        raise Rollback(Found(**fault, policy=self._guard.policy_of(fault["kind"])), self._cursor())
 
     def _cursor(self) -> int | None:
         return None if self._run.process_run is None else self._run.process_run.place()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ridgepole.checkpoint.policy import CheckpointPolicy
 from ridgepole.errors import TrialPruned
@@ -23,6 +23,12 @@ class RunInspection(Protocol):
 
     def inspect(self, *, ended: bool = False) -> None:
         """Look at the run; may raise."""
+
+    def sound_until(self, step: int) -> int:
+        """Return the last step at which the run was sound here, at most a step."""
+
+    def roll_back(self, fault: Mapping[str, Any]) -> NoReturn:
+        """Leave the process, which continues from a checkpoint before a fault."""
 
 
 Kind = str
@@ -100,6 +106,22 @@ class CheckpointScheduler(Ticks):
         if self.guard is not None and monotonic() >= self.guard.due:
             self.guard.inspect()
             self._due_time = self._next_time()
+
+    def ask_checkpoint(self, kind: Kind) -> None:
+        """Take a checkpoint for a reason that only this rank knows."""
+        self._checkpoint(kind)
+
+    def ask_rollback(self, fault: Mapping[str, Any]) -> None:
+        """Go back before a fault that only this rank knows.
+
+        Args:
+            fault: It as plain JSON, as `RunInspection.roll_back` takes it.
+
+        Raises:
+            KeyboardInterrupt: The rollback, unless it has to be agreed on.
+        """
+        if self.guard is not None:
+            self.guard.roll_back(fault)
 
     def watch(self, look: Callable[[], bool], steps: int) -> None:
         """Call a function at the end of each of the next steps, until it returns False."""

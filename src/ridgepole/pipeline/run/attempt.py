@@ -436,6 +436,7 @@ class _Attempt:
             coordinator.attach(self._guard, self._emergency_cleanup)
         self._watch = self._start_watch(controller)
         self._mirror = self._start_mirror(controller)
+        self._tell_kill(controller)
         executor = Executor(self._plan, controller, self._guard, self._record.note)
         recorder = self._start_recorder(controller)
         with seeded(start.seed, deterministic=self._plan.settings.deterministic):
@@ -453,6 +454,17 @@ class _Attempt:
                 self._cleanup_errors = controller.close()
             finally:
                 current_run.reset(token)
+
+    def _tell_kill(self, controller: Controller) -> None:
+        """Tell that the kernel killed the attempt before for lack of memory, if it did."""
+        kill = self._record.kill
+        if kill is None:
+            return
+        title = f"the kernel killed attempt {controller.attempt - 1}: out of memory"
+        if kill.told:
+            controller.warn(f"{title}: {kill.text}")
+        else:
+            controller.raise_alert("memory", "error", title, kill.text)
 
     def _start_recorder(self, controller: Controller) -> Recorder:
         """Begin to record system metrics and step times."""
@@ -481,6 +493,7 @@ class _Attempt:
             parent=os.getpid(),
             rank=controller.rank,
             world_size=controller.world_size,
+            attempt=controller.attempt,
             secrets=sorted(self._plan.secrets | _secret_variables()),
             grace_seconds=settings.grace_seconds,
             stall_seconds=None if stall is None else stall.seconds,

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ridgepole import seeding
-from ridgepole.checkpoint import CheckpointInfo
+from ridgepole.checkpoint import CheckpointInfo, CheckpointStore
 from ridgepole.data.ranges import show
 from ridgepole.errors import CheckpointError, LogWriteError, did_you_mean, redact, text_of
 from ridgepole.permanence import Permanence
 from ridgepole.pipeline.distributed.failure import RankStop
-from ridgepole.pipeline.lifecycle.checkpointing import Checkpoints, ResumePoint, Scores, newest_resume_point
+from ridgepole.pipeline.lifecycle.checkpointing import (
+    Checkpoints,
+    ResumePoint,
+    Scores,
+    Verify,
+    newest_resume_point,
+    resume_point_of_rank,
+)
 from ridgepole.pipeline.lifecycle.guarding import Rollback, RunGuard
 from ridgepole.pipeline.lifecycle.process_run import ProcessOutcome, ProcessRun
 from ridgepole.pipeline.lifecycle.rehearsal import rehearse
@@ -86,6 +93,7 @@ class Controller:
         self.on_alert: Callable[[Alert], None] = lambda _alert: None
         self.on_checkpoint: Callable[[], None] = lambda: None
         self.changed = ChangedParameters({}, self.warn, lambda _values: None)
+        self._rollbacks = 0
         self._questions, self._warned_at, self._told_of_metric = 0, -1, False
         self._told_of_devices: set[str] = set()
         self._plan = plan
@@ -212,7 +220,8 @@ class Controller:
             return
         text = redact(f"{type(error).__name__}: {text_of(error)}", self._plan.secrets)
         try:
-            where = f"; see {write_memory_report(self.run_dir, self.rank, text)}"
+            name, advice = write_memory_report(self.run_dir, self.rank, text)
+            where = f"{advice and f'; {advice}'}; see {name}"
         except Exception as problem:  # noqa: BLE001 - there is no memory: anything may fail now
             where = f"; no report could be written: {type(problem).__name__}"
         self.raise_alert("memory", "error", "out of memory", f"{text}{where}")
@@ -413,6 +422,8 @@ class Controller:
     def go_back(self, back: Rollback) -> ResumePoint | None:
         """Find the newest checkpoint before a fault, and remove those that were taken since.
 
+        All ranks find the same one.
+
         Returns:
             The point to restore; None if no checkpoint of this process is before the fault.
 
@@ -422,10 +433,33 @@ class Controller:
         if self._checkpoints is None:
             return None
         self.finish_save()
-        point = newest_resume_point(self.run_dir, self.attempt, fits=self.fits, until_step=max(back.found.clean - 1, 0))
+        if self._coordinator is None:
+            return self._newest_before(back, self._checkpoints.store)
+        from ridgepole.pipeline.distributed.synchronized import agree_on_checkpoint
+
+        self._rollbacks += 1
+        store, key = self._checkpoints.store, f"the checkpoint of rollback {self._rollbacks}"
+        name = agree_on_checkpoint(
+            self._coordinator, key, lambda joint: self._newest_before(back, store, verify=joint.verify)
+        )
+        if name is None:
+            return None
+        return resume_point_of_rank(self.run_dir, self.attempt, name, self.rank, self.world_size, self.fits)
+
+    def _newest_before(
+        self, back: Rollback, store: CheckpointStore, verify: Verify | None = None
+    ) -> ResumePoint | None:
+        """Find the newest checkpoint before a fault, and remove those that were taken since."""
+        point = newest_resume_point(
+            self.run_dir,
+            self.attempt,
+            self.world_size,
+            fits=self.fits,
+            until_step=max(back.found.clean - 1, 0),
+            verify=verify,
+        )
         if point.name is None or point.position != self.position:
             return None
-        store = self._checkpoints.store
         number = store.find(point.name).number
         for info in store.list():
             if info.number > number and not info.problem:

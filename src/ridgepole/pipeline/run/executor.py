@@ -173,9 +173,10 @@ class Executor:
             GuardError: If there were too many rollbacks, or no checkpoint is before the fault.
         """
         found, controller = back.found, self.controller
+        # First: it removes the checkpoints since the fault, from which a resume would continue
+        point = controller.go_back(back)
         if number > found.policy.rollbacks:
             raise GuardError(f"{found.title}: {found.text}; rolled back {found.policy.rollbacks} times already")
-        point = controller.go_back(back)
         if point is None:
             raise GuardError(f"{found.title}: {found.text}; no checkpoint before it can be resumed from")
         release_frames(back)

@@ -26,6 +26,7 @@ from ridgepole.pipeline.run.comparison import listed
 from ridgepole.pipeline.run.left_out import record_of
 from ridgepole.pipeline.spec.plan import Plan, plain_json
 from ridgepole.rundir import RunDir
+from ridgepole.watch.killed import baseline, find_kill
 
 
 class RunRecord:
@@ -39,6 +40,9 @@ class RunRecord:
         changes: The stored and the new value of each key that was allowed to change.
         parent: The run and the checkpoint that this one is forked from.
         writes: Whether this process writes the files: rank 0 of a distributed run does.
+
+    Attributes:
+        kill: How the attempt before was killed for lack of memory; None if it was not.
     """
 
     def __init__(
@@ -60,6 +64,9 @@ class RunRecord:
         attempt = 1 if resume_point is None else resume_point.attempt
         before = {} if self._is_new else rundir.read_run(directory.path).fields
         self._attempts = attempts_before(directory.path, before)
+        crashed = bool(self._attempts) and self._attempts[-1]["status"] == "crashed"
+        # Looked for before this attempt writes to the same files
+        self.kill = find_kill(directory.path) if writes and crashed else None
         self.fields: dict[str, Any] = {
             "pipeline": plan.settings.name,
             "status": "running",
@@ -115,13 +122,14 @@ class RunRecord:
         if point is not None:
             changed = {key: list(map(listed, pair)) for key, pair in self._changes.items()}
             more = {"changes": plain_json(changed, secrets)} if changed else {}
+            more |= baseline(directory.path)
             directory.start_attempt(
                 attempt, point.name, point.step if point.name else None, position=point.position, **more
             )
             if not self._is_new:
                 return  # the origin of the results is recorded; a changed one counts from the first checkpoint on
         else:
-            directory.start_attempt(attempt)
+            directory.start_attempt(attempt, **baseline(directory.path))
         self._write_origin(config)
         self._adopted = True
 
