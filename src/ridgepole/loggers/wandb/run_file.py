@@ -100,6 +100,8 @@ class RunFile:
                             if record is not None:
                                 yield b"".join(record)
                             record = None
+                    if len(block) < _BLOCK:  # the file may grow before the next read, in the middle of this block
+                        return
                     start, at = start + _BLOCK, 0
         except OSError:
             return
