@@ -1,4 +1,4 @@
-"""Copy the metrics that a script logs with another library into its run's own record, while it runs."""
+"""Copy what a script logs with another library into its run's own record, while it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIRST_LOOK, _LONGEST_PAUSE = 1.0, 30.0
 
 
 def copying_environ() -> dict[str, str]:
-    """Return the variable that has W&B's client write its rows at once, not after 15 s or 32 KiB."""
+    """Return the variable that has W&B's client write rows at once, not after 15 s or 32 KiB."""
     return {"WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "0.2"}
 
 
@@ -92,7 +92,7 @@ class LiveRecord:
 
 
 class OtherLibraries:
-    """Follows the files in which a running script logs metrics with W&B's client or for TensorBoard.
+    """Follows the files of W&B's client and of TensorBoard that a running script writes.
 
     A thread looks for them among the files that the script and its children have open, ever more
     rarely, and copies what is added to those that it has found. At the end they are also found by

@@ -111,7 +111,7 @@ class JsonlWriter:
         watch_forks(self)
 
     def become_rank(self, rank: int, suffix: str | None = None) -> None:
-        """Continue the files of a rank other than 0, which have its number, or a suffix, in their names."""
+        """Continue the files of a rank other than 0, with its number or a suffix in their names."""
         self.suffix = suffix or f"{RANK_SUFFIX}{rank}"
         path = self.own_path(self._path)
         records = 0
