@@ -115,7 +115,7 @@ def test_an_import_of_wandb_s_file_is_exact(both, tmp_path):
     assert run.fields["started"] <= times[0] <= run.fields["ended"]
     kinds = [(line["kind"], line["name"]) for line in media(run)]
     for kind, name, count in (
-        ("figure", "image", 1), ("figure", "several", 2), ("table", "table", 1), ("histogram", "weights", 1),
+        ("image", "image", 1), ("figure", "several", 2), ("table", "table", 1), ("histogram", "weights", 1),
         ("histogram", "given", 1), ("html", "page", 1),
     ):  # fmt: skip
         assert kinds.count((kind, name)) == count, (kind, name)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
+from ridgepole.errors import MissingExtraError
+from ridgepole.importers.annotations import ImageAnnotations, log_annotated
 from ridgepole.importers.writing import About, RunWriter, SourceRun, of_files, picture
 from ridgepole.loggers.local.logger import BasicLogger
 from ridgepole.loggers.media_types import Histogram
@@ -15,8 +17,11 @@ from ridgepole.loggers.wandb.run_file import RunFile
 
 KIND = "wandb"
 _TYPE = "_type"
+_OWN = "_wandb"
 _FILE_KINDS = {"video-file": "log_video", "audio-file": "log_audio", "html-file": "log_html"}
 _LISTS = {"images/separated": "image-file", "videos": "video-file", "audio": "audio-file", "html": "html-file"}
+_PARALLEL = {"caption": "captions", "masks": "all_masks", "boxes": "all_boxes"}
+"""What lists of media keep beside their file names, one for each file."""
 _NANOSECONDS = 1e-9
 _NUMBERS = (bool, int, float)
 
@@ -47,6 +52,7 @@ class _Reader:
         self._names: set[str] = set()
         self._results: dict[str, Any] = {}
         self._last: float | None = None
+        self._annotations = ImageAnnotations(file.parent / "files")
 
     def read(self) -> None:
         """Write everything that the file holds."""
@@ -88,7 +94,9 @@ class _Reader:
         params = self._writer.about.params
         for item in config.update:
             names = tuple(item.nested_key) or (item.key,)
-            if not names[0].startswith("_wandb"):
+            if names == (_OWN,):
+                self._annotations.learn(_value(item))
+            if not names[0].startswith(_OWN):
                 _put(params, names, _value(item))
         for item in config.remove:
             params.pop(item.key, None)
@@ -122,12 +130,18 @@ class _Reader:
         if kind == "histogram":
             writer.thing(lambda logger: _log_histogram(logger, name, value, step), at, name)
         elif kind in _LISTS:
-            for file in value.get("filenames", ()):
-                self._media(name, {_TYPE: _LISTS[kind], "path": file}, step, at)
+            for number, file in enumerate(value.get("filenames") or ()):
+                one = {_TYPE: _LISTS[kind], "path": file}
+                for key, several in _PARALLEL.items():
+                    found = value.get(several)
+                    if isinstance(found, list) and number < len(found) and found[number]:
+                        one[key] = found[number]
+                self._media(name, one, step, at)
+            return
         elif kind == "table-file":
             writer.thing(lambda logger: _log_table(logger, name, self._path(value), step), at, name)
         elif kind == "image-file":
-            writer.thing(lambda logger: logger.log_rendered(name, picture(self._path(value)), step=step), at, name)
+            self._image(name, value, step, at)
         elif kind in _FILE_KINDS:
             log = _FILE_KINDS[kind]
             writer.thing(lambda logger: getattr(logger, log)(name, self._path(value), step=step), at, name)
@@ -135,6 +149,21 @@ class _Reader:
             writer.thing(lambda logger: logger.log_artifact(self._path(value), name=name, step=step), at, name)
         else:
             writer.notes.append(f"{name}: values of the kind {kind!r} are not imported")
+        if isinstance(value.get("caption"), str) and value["caption"]:
+            writer.thing(lambda logger: logger.log_text(f"{name}/caption", value["caption"], step=step), at, name)
+
+    def _image(self, name: str, value: Mapping[str, Any], step: int, at: float | None) -> None:
+        """Log an image; one whose masks or boxes can't be read is logged without them."""
+        writer, path = self._writer, self._path(value)
+        if value.get("masks") or value.get("boxes"):
+            try:
+                layers = self._annotations.of(name, value, path)
+            except (OSError, ValueError, TypeError, KeyError, MissingExtraError) as error:
+                writer.notes.append(f"{name}: its masks and boxes: {getattr(error, 'strerror', None) or error}")
+            else:
+                writer.thing(lambda logger: log_annotated(logger, name, path, layers, step), at, name)
+                return
+        writer.thing(lambda logger: logger.log_rendered(name, picture(path), step=step), at, name)
 
     def _path(self, value: Mapping[str, Any]) -> Path:
         return self._file.parent / "files" / str(value["path"])

@@ -8,16 +8,16 @@ import os
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
 from ridgepole import rundir
 from ridgepole.errors import MissingExtraError
 from ridgepole.metrics.codec import decode
+from ridgepole.metrics.steps import MAX_STEP
 
 if TYPE_CHECKING:
     from ridgepole.loggers.wandb.run_file import RunFile
@@ -26,23 +26,40 @@ _EVENTS, _WANDB = "tfevents", ".wandb"
 _DEEPEST, _MOST = 4, 20_000
 """The depth and number of entries of the search for files that were not seen while open."""
 _CLOCK_SECONDS = 2.0  # by how much the clock of a file system may be behind
-_MOST_ROWS = 100_000
 _LINE_BYTES = 1 << 20  # a longer line is not a line of metrics
+
+
+class Row(NamedTuple):
+    """What a script logs in one call.
+
+    Attributes:
+        values: The values by name.
+        step: The step; None if the library has none.
+        time: In seconds since the epoch; None if the library does not tell.
+    """
+
+    values: Mapping[str, object]
+    step: int | None = None
+    time: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Return the values that a run's record keeps."""
+        return {
+            name: value
+            for name, value in self.values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and not name.startswith("_")
+        }
 
 
 class Source(ABC):
     """One library's metrics."""
 
     @abstractmethod
-    def poll(self) -> Iterator[tuple[str, object]]:
-        """Yield the names and values that were logged since the last call, in their order."""
+    def poll(self) -> Iterator[Row]:
+        """Yield the rows that were logged since the last call, in their order."""
 
-    def close(self) -> Iterator[tuple[str, object]]:
+    def close(self) -> Iterator[Row]:
         """Yield what is known only when the script has ended."""
-        return iter(())
-
-    def history(self) -> Iterator[tuple[dict[str, float], int | None]]:
-        """Yield all rows of numbers with their steps, for the run's own record."""
         return iter(())
 
 
@@ -55,24 +72,21 @@ class RecordSource(Source):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._offsets = {path: path.stat().st_size for path in self._files()}
+        self._offsets = {path: path.stat().st_size for path in own_files(directory)}
         self._before = dict(self._offsets)
         self._abandoned = len(rundir.abandoned_segments(directory))
         self._fresh = not self._offsets
 
-    def _files(self) -> list[Path]:
-        return sorted(self._directory.glob(rundir.METRICS_GLOB))
-
-    def poll(self) -> Iterator[tuple[str, object]]:
+    def poll(self) -> Iterator[Row]:
         """Yield what was added to the files."""
-        lines = [line for path in self._files() for line in self._new_lines(path)]
+        lines = [line for path in own_files(self._directory) for line in self._new_lines(path)]
         if lines and not self._fresh:
             self._fresh = True
             segments = rundir.abandoned_segments(self._directory)
             if len(segments) > self._abandoned:
                 kept = (line for path, end in self._before.items() for line in path.read_bytes()[:end].splitlines())
-                yield from self._values(kept, segments)
-        yield from self._values(lines, [])
+                yield from self._rows(kept, segments)
+        yield from self._rows(lines, [])
 
     def _new_lines(self, path: Path) -> list[bytes]:
         start = self._offsets.get(path, 0)
@@ -87,12 +101,17 @@ class RecordSource(Source):
         return whole.splitlines()
 
     @staticmethod
-    def _values(lines: Iterator[bytes] | list[bytes], hidden: list[tuple[int, int]]) -> Iterator[tuple[str, object]]:
+    def _rows(lines: Iterator[bytes] | list[bytes], hidden: list[tuple[int, int]]) -> Iterator[Row]:
         for line in lines:
             with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):  # a torn or bad line
                 record = decode(line)
                 if not any(first <= record["seq"] < end for first, end in hidden):
-                    yield from record["metrics"].items()
+                    yield Row(record["metrics"], record["step"], record["time"])
+
+
+def own_files(directory: Path) -> list[Path]:
+    """Return the metrics files that a script has written itself, with Ridgepole's loggers."""
+    return sorted(path for path in directory.glob(rundir.METRICS_GLOB) if path.name != rundir.COPIED)
 
 
 class OpenFiles:
@@ -109,6 +128,16 @@ class OpenFiles:
         self._started = time.time() - _CLOCK_SECONDS
         self._known = set(self._search(run_dir))  # of earlier attempts
         self.found: dict[Path, None] = {}
+
+    @property
+    def wandb(self) -> list[Path]:
+        """The files of W&B's client among those that were found."""
+        return [path for path in self.found if path.suffix == _WANDB]
+
+    @property
+    def events(self) -> list[Path]:
+        """TensorBoard's event files among those that were found."""
+        return [path for path in self.found if _EVENTS in path.name]
 
     def look(self) -> None:
         """Look at the files that are open now."""
@@ -164,29 +193,31 @@ class WandbSource(Source):
         self._readers: dict[Path, RunFile] = {}
         self._names: set[str] = set()
 
-    def poll(self) -> Iterator[tuple[str, object]]:
+    def poll(self) -> Iterator[Row]:
         """Yield the rows that were added."""
-        for path in self._files.found:
-            if path.suffix == _WANDB:
-                reader = self._readers.setdefault(path, _run_file(path))
-                for row in reader.rows():
-                    self._names |= row.keys()
-                    yield from ((name, value) for name, value in row.items() if not name.startswith("_"))
+        for path in self._files.wandb:
+            reader = self._readers.setdefault(path, _run_file(path))
+            for row in reader.rows():
+                self._names |= row.keys()
+                step, at = row.get("_step"), row.get("_timestamp")
+                yield Row(
+                    {name: value for name, value in row.items() if not name.startswith("_")},
+                    _step(step),
+                    at if isinstance(at, float | int) else None,
+                )
 
-    def close(self) -> Iterator[tuple[str, object]]:
+    def close(self) -> Iterator[Row]:
         """Yield what the history does not have."""
         for reader in self._readers.values():
-            for name, value in reader.summary.items():
-                if name not in self._names and not name.startswith("_"):
-                    yield name, value
+            rest = {name: value for name, value in reader.summary.items() if name not in self._names}
+            yield Row({name: value for name, value in rest.items() if not name.startswith("_")})
 
-    def history(self) -> Iterator[tuple[dict[str, float], int | None]]:
-        """Yield the history's rows."""
-        for path in self._readers:
-            for row in _run_file(path).rows():
-                step = row.pop("_step", None)
-                yield _numbers(row), step if isinstance(step, int) else None
-        yield _numbers(dict(self.close())), None
+
+def _step(value: object) -> int | None:
+    """Return a step as a record can have it."""
+    if not isinstance(value, int | float) or not 0 <= value <= MAX_STEP or not float(value).is_integer():
+        return None
+    return int(value)
 
 
 def _run_file(path: Path) -> RunFile:
@@ -202,32 +233,22 @@ class EventSource(Source):
         self._files = files
         self._offsets: dict[Path, int] = {}
 
-    def poll(self) -> Iterator[tuple[str, object]]:
-        """Yield the scalars that were added."""
-        for path in self._paths():
+    def poll(self) -> Iterator[Row]:
+        """Yield the scalars that were added, one row for each event."""
+        for path in self._files.events:
             from ridgepole.loggers.tensorboard.records import read_new_records
 
             records, self._offsets[path] = read_new_records(path, self._offsets.get(path, 0))
-            for data in records:
-                yield from _scalars(data)[0].items()
-
-    def history(self) -> Iterator[tuple[dict[str, float], int | None]]:
-        """Yield the scalars of each event."""
-        for path in self._paths():
-            from ridgepole.loggers.tensorboard.records import read_records
-
-            yield from map(_scalars, read_records(path))
-
-    def _paths(self) -> list[Path]:
-        return [path for path in self._files.found if _EVENTS in path.name]
+            yield from map(_scalars, records)
 
 
-def _scalars(data: bytes) -> tuple[dict[str, float], int | None]:
+def _scalars(data: bytes) -> Row:
     try:
         from ridgepole.loggers.tensorboard.events import scalars_of
     except ImportError as error:
         raise MissingExtraError("tensorboard", "tensorboard", "reading event files") from error
-    return scalars_of(data)
+    values, step, at = scalars_of(data)
+    return Row(values, _step(step), at)
 
 
 class LineSource(Source):
@@ -236,7 +257,6 @@ class LineSource(Source):
     def __init__(self) -> None:
         self._data = b""
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._rows: deque[dict[str, float]] = deque(maxlen=_MOST_ROWS)
 
     def feed(self, data: bytes) -> None:
         """Take a piece of the output; called on another thread."""
@@ -246,31 +266,16 @@ class LineSource(Source):
             if line.lstrip().startswith(b"{"):
                 self._lines.put(line)
 
-    def poll(self) -> Iterator[tuple[str, object]]:
-        """Yield the members of each line."""
+    def poll(self) -> Iterator[Row]:
+        """Yield each line's members; a `step` among them is the row's step."""
         for _ in range(self._lines.qsize()):
             line = self._lines.get()
             with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(line)
                 if isinstance(value, dict):
-                    self._rows.append(_numbers(value))
-                    yield from value.items()
+                    yield Row(value, _step(value.get("step")))
 
-    def close(self) -> Iterator[tuple[str, object]]:
+    def close(self) -> Iterator[Row]:
         """Yield those of a last line without an end."""
         self.feed(b"\n")
         return self.poll()
-
-    def history(self) -> Iterator[tuple[dict[str, float], int | None]]:
-        """Yield the lines' numbers; a `step` among them is the row's step."""
-        for row in self._rows:
-            step = row.get("step")
-            yield row, int(step) if step is not None and step >= 0 and float(step).is_integer() else None
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    return {
-        name: value
-        for name, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and not name.startswith("_")
-    }

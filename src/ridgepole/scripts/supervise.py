@@ -16,7 +16,7 @@ from pathlib import Path
 from ridgepole import rundir
 from ridgepole.script_context import RESUME, RUN_DIR
 from ridgepole.scripts.child import Child
-from ridgepole.scripts.history import OtherLibraries
+from ridgepole.scripts.history import OtherLibraries, copying_environ
 from ridgepole.scripts.record import Script, ScriptRecord, ending, how_it_ended
 from ridgepole.watch.console import Console
 from ridgepole.watch.recorder import Recorder, WatchedRun
@@ -51,7 +51,7 @@ def supervise(script: Script, record: ScriptRecord, *, resume: bool = False) -> 
             child = Child(
                 script.command,
                 console,
-                environ=script_environ(record.path, resume=resume),
+                environ=copying_environ() | script_environ(record.path, resume=resume),
                 cwd=script.directory,
                 echo=True,
             )
@@ -59,11 +59,11 @@ def supervise(script: Script, record: ScriptRecord, *, resume: bool = False) -> 
             record.end("failed", error={"type": type(error).__name__, "message": str(error)})
             raise
         recorder = watch_child(record, child.pid)
-        others = OtherLibraries(child.pid, Path(script.directory), record.path)
+        others = OtherLibraries(child.pid, Path(script.directory), record.path, attempt=record.fields["attempt"])
         stopped = _wait(child, blocked)
         recorder.close()
         child.close()
-        others.copy(record.fields["attempt"])
+        others.close()
     code = child.process.returncode
     status, fields = ending(code, stopped=stopped)
     if status != "finished":

@@ -25,12 +25,12 @@ from ridgepole.view.wire import key_of
 _RECORD = frozenset(
     (
         *(rundir.RUN, rundir.RESOLVED, rundir.SUMMARY, rundir.PROVENANCE, rundir.METRICS, rundir.ATTEMPTS),
-        *(rundir.PROCESSES, LABELS, rundir.MEDIA, rundir.RUN_LOG, rundir.DIFF),
+        *(rundir.COPIED, rundir.PROCESSES, LABELS, rundir.MEDIA, rundir.RUN_LOG, rundir.DIFF),
         *(rundir.SYSTEM, rundir.STEPTIME, rundir.ALERTS, rundir.CONSOLES, rundir.STALLS),
     )
 )
 _GROWING = (
-    *(rundir.METRICS, rundir.MEDIA, rundir.RUN_LOG, rundir.SYSTEM, rundir.ALERTS, rundir.CONSOLE),
+    *(rundir.METRICS, rundir.COPIED, rundir.MEDIA, rundir.RUN_LOG, rundir.SYSTEM, rundir.ALERTS, rundir.CONSOLE),
     f"{rundir.CONSOLES}/rank-0.log",
 )
 _FORMAT = 1

@@ -319,8 +319,8 @@ class RunColumns:
 
     def _sample(self) -> Iterator[dict[str, Any]]:
         try:
-            file = (self.directory / rundir.METRICS).open("rb")
-        except OSError:
+            file = self._metric_files()[0].open("rb")
+        except (OSError, IndexError):
             return
         with file:
             size = os.fstat(file.fileno()).st_size

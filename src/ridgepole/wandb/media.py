@@ -11,6 +11,7 @@ from typing import Any
 from ridgepole.loggers.base import BaseLoggerManager
 from ridgepole.loggers.media_types import Histogram as Bins
 from ridgepole.loggers.media_types import MediaFile
+from ridgepole.loggers.wandb.boxes import box_of, class_names
 from ridgepole.metrics.convert import to_array
 
 
@@ -79,10 +80,12 @@ class Image(Media):
         if array is None and not hasattr(self._image, "getbands"):
             logger.log_figure(name, self._image, step=step)
             return
-        width, height = self._size(array)
+        size = self._size(array)
         masks = {layer: self._mask(mask) for layer, mask in self._masks.items()}
-        boxes = {layer: [_box(box, found, width, height) for box in found["box_data"]]
-                 for layer, found in self._boxes.items()}  # fmt: skip
+        boxes = {
+            layer: [box_of(box, class_names(found.get("class_labels")), size) for box in found["box_data"]]
+            for layer, found in self._boxes.items()
+        }
         logger.log_image(name, self._image, masks=masks or None, boxes=boxes or None, range=_span(array), step=step)
 
     def _mask(self, mask: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,8 +96,7 @@ class Image(Media):
 
             with Pillow.open(mask["path"]) as opened:
                 labels = np.array(opened)
-        names = {int(key): str(value) for key, value in (mask.get("class_labels") or self._names).items()}
-        return {"labels": labels, "names": names}
+        return {"labels": labels, "names": class_names(mask.get("class_labels") or self._names)}
 
     def _size(self, array: Any) -> tuple[int, int]:
         if array is None or hasattr(self._image, "getbands"):
@@ -113,23 +115,6 @@ def _span(array: Any) -> tuple[float, float] | None:
     if low >= 0 and high <= 1:
         return (0.0, 1.0)
     return (-1.0, 1.0) if low >= -1 and high <= 1 else (0.0, 255.0)
-
-
-def _box(box: Mapping[str, Any], layer: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
-    """Return a box of W&B as ours; positions are fractions unless the domain is pixels."""
-    place = box["position"]
-    if "middle" in place:
-        (x, y), w, h = place["middle"], place["width"], place["height"]
-        corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    else:
-        corners = (place["minX"], place["minY"], place["maxX"], place["maxY"])
-    if box.get("domain") != "pixel":
-        corners = tuple(edge * size for edge, size in zip(corners, (width, height) * 2, strict=True))
-    label = int(box.get("class_id", 0))
-    names = {int(key): str(value) for key, value in (layer.get("class_labels") or {}).items()}
-    scores = box.get("scores") or {}
-    made = {"corners": corners, "label": label, "name": names.get(label) or str(box.get("box_caption") or "")}
-    return made | ({"score": float(next(iter(scores.values())))} if scores else {})
 
 
 class Table(Media):

@@ -37,6 +37,9 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/{1,2}(?=[^/])")  # Path makes o
 _LAST_SEQ = 2**52  # JSON readers keep integers exact up to twice that
 _CHILD_SEQS = 2**32
 _RANK_SEQS = 2**38
+COPIES_RANK = 2**52 // _RANK_SEQS
+"""The rank whose numbers are for `rundir.COPIED`; a launch is never that large."""
+COPIES_FIRST = _LAST_SEQ + (COPIES_RANK - 1) * _RANK_SEQS
 
 
 def log_directory(given: str | Path) -> Path:
@@ -295,7 +298,7 @@ def _last_seqs(path: Path) -> list[int]:
     for name in {path.name, rundir.METRICS, rundir.MEDIA}:
         pattern = f"{glob.escape(Path(name).stem)}*{Path(name).suffix}"
         for other in set(path.parent.glob(pattern)) - {path}:
-            if RANK_SUFFIX not in other.name:
+            if RANK_SUFFIX not in other.name and other.name != rundir.COPIED:
                 found += _last_seqs_of(other)
     return found
 

@@ -110,9 +110,9 @@ class JsonlWriter:
         self._first_seq = self._numbers.next
         watch_forks(self)
 
-    def become_rank(self, rank: int) -> None:
-        """Continue the files of a rank other than 0, which have its number in their names."""
-        self.suffix = f"{RANK_SUFFIX}{rank}"
+    def become_rank(self, rank: int, suffix: str | None = None) -> None:
+        """Continue the files of a rank other than 0, with its number or a suffix in their names."""
+        self.suffix = suffix or f"{RANK_SUFFIX}{rank}"
         path = self.own_path(self._path)
         records = 0
         if path.is_file():

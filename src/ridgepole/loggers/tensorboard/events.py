@@ -249,8 +249,8 @@ def curves(directory: Path) -> dict[str, tuple[list[int], list[float]]]:
     }
 
 
-def scalars_of(data: bytes) -> tuple[dict[str, float], int]:
-    """Return the scalars of a record, kept as floats or as tensors, and their step."""
+def scalars_of(data: bytes) -> tuple[dict[str, float], int, float | None]:
+    """Return the scalars of a record, kept as floats or as tensors, their step and time."""
     event, found = parsed(data), {}
     for value in event.summary.value if event is not None else ():
         if value.HasField("simple_value"):
@@ -262,7 +262,7 @@ def scalars_of(data: bytes) -> tuple[dict[str, float], int]:
                 found[value.tag] = float(numbers[0])
             elif tensor.tensor_content and tensor.dtype in _FORMATS:
                 found[value.tag] = float(struct.unpack(_FORMATS[tensor.dtype], tensor.tensor_content)[0])
-    return found, 0 if event is None else event.step
+    return found, 0 if event is None else event.step, None if event is None else event.wall_time
 
 
 def _counts(value: Any) -> bool:

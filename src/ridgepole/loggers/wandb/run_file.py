@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ridgepole.errors import MissingExtraError
 
@@ -67,15 +67,19 @@ class RunFile:
         """The number of bytes whose records were yielded or skipped."""
         return self._offset
 
+    def _is_begun(self, file: BinaryIO) -> bool:
+        """Return whether the header was written; go behind it."""
+        if self._offset == 0 and file.read(_HEADER_BYTES).startswith(_HEADER):
+            self._offset = _HEADER_BYTES
+        return self._offset > 0
+
     def _bodies(self) -> Iterator[bytes]:
         """Yield whole records; one that is being written is left for the next call."""
         record: list[bytes] | None = None
         try:
             with self.path.open("rb") as file:
-                if self._offset == 0:
-                    if not file.read(_HEADER_BYTES).startswith(_HEADER):
-                        return
-                    self._offset = _HEADER_BYTES
+                if not self._is_begun(file):
+                    return
                 start = self._offset - self._offset % _BLOCK
                 file.seek(start)
                 at = self._offset - start
@@ -100,6 +104,8 @@ class RunFile:
                             if record is not None:
                                 yield b"".join(record)
                             record = None
+                    if len(block) < _BLOCK:  # the file may grow before the next read, in the middle of this block
+                        return
                     start, at = start + _BLOCK, 0
         except OSError:
             return

@@ -261,11 +261,12 @@ def _last_sign(run: Path) -> float:
     times = [0.0]
     with contextlib.suppress(CheckpointError):
         times += [info.time for info in CheckpointStore(run / rundir.CHECKPOINTS).list()]
-    with contextlib.suppress(OSError), (run / rundir.METRICS).open("rb") as file:
-        file.seek(-min(file.seek(0, os.SEEK_END), 1 << 16), os.SEEK_END)
-        for line in file.read().splitlines():
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                times.append(float(json.loads(line)["time"]))
+    for name in (rundir.METRICS, rundir.COPIED):
+        with contextlib.suppress(OSError), (run / name).open("rb") as file:
+            file.seek(-min(file.seek(0, os.SEEK_END), 1 << 16), os.SEEK_END)
+            for line in file.read().splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    times.append(float(json.loads(line)["time"]))
     return max(times)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from ridgepole import rundir
 from ridgepole.errors import SweepError, TrialPruned
 from ridgepole.files import write_atomically
 from ridgepole.scripts.child import Child
-from ridgepole.scripts.follow import EventSource, LineSource, OpenFiles, RecordSource, Source, WandbSource
-from ridgepole.scripts.history import keep_history
+from ridgepole.scripts.follow import EventSource, LineSource, OpenFiles, RecordSource, Row, Source, WandbSource
+from ridgepole.scripts.history import LiveRecord, copying_environ
 from ridgepole.scripts.record import Script, ScriptRecord, describe, ending, how_it_ended
 from ridgepole.scripts.supervise import script_environ, watch_child
 from ridgepole.sweeps.run.program_card import program_card
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 0.5  # time between two looks at the program's open files
+_MOST_WAITING = 100_000  # rows that come before the metric
 _PARAMS = "wandb-params.json"
 _ARGS = "args.json"
 
@@ -40,8 +42,7 @@ def wandb_environ(path: Path, trial: Trial, parameters: Mapping[str, Any]) -> di
     """
     wanted = {
         "WANDB_SILENT": "true",
-        # Rows are on the disk at once, not after 15 s or 32 KiB
-        "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "0.2",
+        **copying_environ(),
     }
     set_already = {name: os.environ[name] for name in wanted if name in os.environ}
     if "WANDB_SWEEP_ID" in trial.spec.environ:
@@ -68,6 +69,8 @@ class ProgramTrial:
         self._target, self._trial = target, trial
         self._changed = threading.Event()
         self._chosen: Source | None = None
+        self._waiting: dict[Source, deque[Row]] = {}
+        self._live: LiveRecord | None = None
 
     def ask_to_stop(self, stop: KeyboardInterrupt) -> None:
         """Wake the loop; the trial knows of the stop."""
@@ -140,19 +143,23 @@ class ProgramTrial:
         sources: list[Source] = (
             [lines] if target.program.prints_metric else [record_source, WandbSource(files), EventSource(files)]
         )
+        self._live = LiveRecord(path, attempt=record.fields["attempt"])
+        self._waiting = {source: deque(maxlen=_MOST_WAITING) for source in sources if source is not record_source}
         trial.enter(self)
         try:
-            stop = self._follow(child, files, sources)
-            if stop is not None:
-                child.terminate(target.grace_seconds)
+            try:
+                stop = self._follow(child, files, sources)
+                if stop is not None:
+                    child.terminate(target.grace_seconds)
+            finally:
+                trial.leave(self)
+                child.kill()  # and what it has left behind
+                child.process.wait()
+                recorder.close()
+                child.close()
+            self._finish(files, sources)
         finally:
-            trial.leave(self)
-            child.kill()  # and what it has left behind
-            child.process.wait()
-            recorder.close()
-            child.close()
-        self._finish(files, sources)
-        self._keep_history(record)
+            self._live.close()
         return self._ended(child.process.returncode, stop, console, script)
 
     def _wait(self, child: Child) -> None:
@@ -183,25 +190,35 @@ class ProgramTrial:
         for source in sources:
             self._take(source, source.close())
 
-    def _keep_history(self, record: ScriptRecord) -> None:
-        """Write the metrics of another library into the run's own record, as for any run."""
-        if self._chosen is not None:
-            keep_history(record.path, self._chosen.history(), attempt=record.fields["attempt"])
-
     def _note(self, sources: list[Source]) -> None:
         for source in sources:
             self._take(source, source.poll())
 
-    def _take(self, source: Source, values: Iterator[tuple[str, object]]) -> None:
-        """Pass values to the trial; the metric counts from the first library that logs it."""
+    def _take(self, source: Source, rows: Iterator[Row]) -> None:
+        """Pass values to the trial; the metric counts from the first library that logs it.
+
+        That library's rows are copied into the run's own record, as for any script.
+        """
         metrics = self._target.metrics or ([self._target.metric] if self._target.metric is not None else [])
         names = {metric.name for metric in metrics}
-        for name, value in values:
-            if name in names and isinstance(value, int | float):
-                self._chosen = self._chosen or source
-                if self._chosen is not source:
-                    continue
-            self._trial.note(name, value)
+        for row in rows:
+            if source in self._waiting and self._chosen in (None, source):
+                self._waiting[source].append(row)
+            for name, value in row.values.items():
+                if name in names and isinstance(value, int | float):
+                    self._chosen = self._chosen or source
+                    if self._chosen is not source:
+                        continue
+                self._trial.note(name, value)
+            self._copy()
+
+    def _copy(self) -> None:
+        """Copy the rows of the library that logs the metric."""
+        if self._chosen is None or self._live is None:
+            return
+        waiting = self._waiting.get(self._chosen, ())
+        while waiting:
+            self._live.append(waiting.popleft())
 
     def _ended(
         self, code: int, stop: KeyboardInterrupt | None, console: Console, script: Script
