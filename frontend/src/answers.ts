@@ -2,7 +2,7 @@
 
 import { metrics } from "./columns.ts";
 import { decode, type TimedCurve } from "./container.ts";
-import type { SweepData, SweepSummary } from "./sweep/model.ts";
+import type { Importances, SweepData, SweepSummary } from "./sweep/model.ts";
 import type {
   Alert,
   Change,
@@ -234,6 +234,7 @@ export function source(transport: Transport): Source {
     diff: async (run) => (await transport.get<{ text: string }>(`api/runs/${run}/diff`)).text,
     sweeps: async () => (await transport.get<{ sweeps: SweepSummary[] }>("api/sweeps")).sweeps,
     sweep: (key) => transport.get<SweepData>(`api/sweeps/${key}`),
+    importances: (key) => transport.get<Importances>(`api/sweeps/${key}/importances`),
     async text(url) {
       // a report's policy lets it ask for nothing, not even for what it holds
       if (!url.startsWith("data:")) return (await fetch(url)).text();

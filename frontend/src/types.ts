@@ -1,6 +1,6 @@
 // What the page knows of a run. The server's answers and an embedded report have the same shapes.
 
-import type { SweepData, SweepSummary } from "./sweep/model.ts";
+import type { Importances, SweepData, SweepSummary } from "./sweep/model.ts";
 
 export type Scalar = number | string | boolean | null;
 
@@ -152,6 +152,7 @@ export interface Source {
   diff(run: string): Promise<string>;
   sweeps(): Promise<SweepSummary[]>;
   sweep(key: string): Promise<SweepData>;
+  importances(key: string): Promise<Importances>;
   text(url: string): Promise<string>;
   label(
     run: string,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ridgepole.errors import MissingExtraError, SweepError
 from ridgepole.sweeps import Metric, SweepResult, TrialResult, load_sweep, run_sweep, sweep_pipeline
-from ridgepole.sweeps.report.answers import page_data_of
+from ridgepole.sweeps.report.answers import importances_of, page_data_of
 from ridgepole.sweeps.stored import StoredSweeps
 from ridgepole.view import report as view_report
 from ridgepole.view.wire import key_of
@@ -49,7 +49,10 @@ def made(values: list, goal: str = "minimize", target: float | None = None, /, *
 
 def data_of(result: SweepResult) -> dict:
     """What the page draws."""
-    return json.loads(json.dumps(page_data_of(result), allow_nan=False))
+    view = result.report_view()
+    data = page_data_of(result, view)
+    assert data["importances"] is None, "they are asked for apart"
+    return json.loads(json.dumps(data | {"importances": importances_of(view)}, allow_nan=False))
 
 
 # --- the data

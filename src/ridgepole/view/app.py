@@ -85,7 +85,11 @@ class Page:
             Route("/api/runs/{key}/system", self._get(lambda request: answers.system_metrics(self._entry(request)))),
             Route("/api/runs/{key}/file/{path:path}", self._file),
             Route("/api/sweeps", self._get(lambda _request: {"sweeps": self.sweeps.listed()})),
-            Route("/api/sweeps/{key}", self._get(self._sweep)),
+            Route("/api/sweeps/{key}", self._get(lambda request: self._sweep(request, self.sweeps.data))),
+            Route(
+                "/api/sweeps/{key}/importances",
+                self._get(lambda request: self._sweep(request, self.sweeps.importances)),
+            ),
             Route("/api/labels", self._post(self._labels), methods=["POST"]),
             Route("/api/chart", self._chart, methods=["POST"]),
             Route("/api/changes", self._get(self._changes_now)),
@@ -139,7 +143,7 @@ class Page:
 
     @property
     def _is_shown(self) -> bool:
-        """Whether a page is open, or was lately."""
+        """Return whether a page is open, or was lately."""
         return bool(self._streams) or time.monotonic() - self._last_request <= _IDLE_SECONDS
 
     def _index_newest(self) -> None:
@@ -203,8 +207,8 @@ class Page:
         query = request.query_params
         return answers.media(self._entry(request), query.get("name"), _whole(query, "since", -1))
 
-    def _sweep(self, request: Request) -> dict[str, Any]:
-        found = self.sweeps.data(request.path_params["key"])
+    def _sweep(self, request: Request, ask: Callable[[str], dict[str, Any] | None]) -> dict[str, Any]:
+        found = ask(request.path_params["key"])
         if found is None:
             raise GoneError("there is no such sweep")
         return found
