@@ -8,6 +8,7 @@ at.
 import argparse
 import json
 import math
+import os
 import random
 import re
 import signal
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -68,7 +70,7 @@ def picture(rng: random.Random, width: int, step: int) -> np.ndarray:
 
 def make_runs(root: Path, count: int) -> None:
     """Make runs of pipelines, and beyond a few bare ones, which are quick to make."""
-    names = ["narrow", "middle", "wide", "quick", "slow", "broken", "again"]
+    names = ["narrow", "middle", "wide", "slow", "broken", "again", "longer"]
     for number in range(min(count, 20)):
         lr, width = [0.003, 0.01, 0.03, 0.0001, 0.5][number % 5], [16, 32, 64, 128][number % 4]
         pipeline = Pipeline("digits", progress=False, seed=number, checkpoint=False)
@@ -113,8 +115,6 @@ def make_sweep(root: Path) -> None:
 @contextmanager
 def served(root: Path, cache: Path) -> Iterator[str]:
     """Serve the page of some runs; give its address."""
-    import os
-
     command = [sys.executable, "-m", "ridgepole", "view", str(root), "--port", "0"]
     environ = os.environ | {"XDG_CACHE_HOME": str(cache)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as server:
@@ -132,7 +132,12 @@ def opened(browser: Browser, address: str, place: str = "", **how: object) -> Ta
     tab.wait("document.querySelector('main > *') && !document.querySelector('main > .wait')")
     tab.js("new Promise(done => setTimeout(done, 300))")
     seen = "each => each.getBoundingClientRect().top < innerHeight"
-    for elements, is_drawn in (("article.chart, .drawing", "each.dataset.drawn"), ("main img", "each.complete")):
+    things = (
+        ("article.chart", "each.dataset.drawn > 0"),
+        (".drawing", "each.dataset.drawn"),
+        ("main img", "each.complete"),
+    )
+    for elements, is_drawn in things:
         tab.wait(f"[...document.querySelectorAll('{elements}')].filter({seen}).every(each => {is_drawn})")
     tab.wait("!/Reading the|Computing the/.test(document.body.innerText)")
     tab.js("new Promise(done => setTimeout(done, 500))")  # sparklines come after the rest
@@ -195,13 +200,21 @@ def draw(browser: Browser, scratch: Path) -> None:
         for view, height in (("runs", 900), ("media", 700), ("compare", 800), ("run", 760)):
             place = VIEWS[view].format(**keys)
             tab = opened(browser, address, place, width=1280, height=height, dark=view == "run")
-            tab.screenshot(IMAGES / f"view-{view}.png", whole=False)
-            print(f"docs/images/view-{view}.png")
-            tab.close()
+            keep(tab, view)
     with served(scratch / "sweeps" / "runs", scratch / "cache") as address:
         tab = opened(browser, address, VIEWS["sweep"], width=1280, height=1240)
-        tab.screenshot(IMAGES / "view-sweep.png", whole=False)
-        print("docs/images/view-sweep.png")
+        keep(tab, "sweep")
+
+
+def keep(tab: Tab, view: str) -> None:
+    """Keep what a tab shows, with a palette: a fifth of the bytes."""
+    file = IMAGES / f"view-{view}.png"
+    tab.screenshot(file, whole=False)
+    tab.close()
+    with Image.open(file) as picture:
+        small = picture.convert("RGB").quantize(256)
+    small.save(file, optimize=True)
+    print(file.relative_to(ROOT), flush=True)
 
 
 if __name__ == "__main__":

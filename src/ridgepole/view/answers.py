@@ -100,7 +100,7 @@ def runs(
 
 
 def _column(column: Column, rows: Sequence[RunRow]) -> dict[str, Any]:
-    values = [shown(value) for value in column.values]
+    values = column.values if column.kind == "metric" else [shown(value) for value in column.values]
     found: dict[str, Any] = {
         "id": f"{column.kind}:{column.key}",
         "kind": column.kind,
@@ -118,7 +118,7 @@ def _column(column: Column, rows: Sequence[RunRow]) -> dict[str, Any]:
 
 
 def _type_of(values: Sequence[Any]) -> str:
-    kinds = {"bool" if isinstance(value, bool) else type(value).__name__ for value in values if value is not None}
+    kinds = {kind.__name__ for kind in set(map(type, values)) - {type(None)}}
     if kinds <= {"int", "float"}:
         return "number"
     return {"bool": "bool", "str": "text"}.get(next(iter(kinds)), "mixed") if len(kinds) == 1 else "mixed"
