@@ -187,5 +187,5 @@ class Tab:
             "height": size.get("height", size.get("clientHeight")),
         }
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 8000), "scale": 1}
-        told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, clip=clip)
         file.write_bytes(base64.b64decode(told["data"]))
