@@ -225,6 +225,16 @@ def test_the_parameter_that_matters_comes_first(tmp_path):
     assert shares_of(result) == (shares, note), "nothing about it is random"
 
 
+def test_the_server_tells_importances_apart_and_a_report_holds_them(tmp_path):
+    result = sweep(lambda trial: trial.params["x0"], uniform(2), tmp_path, 20)
+    sweeps, key = StoredSweeps([tmp_path / "runs"]), key_of(result.path.resolve())
+    assert sweeps.data(key)["importances"] is None
+    assert next(iter(dict(sweeps.importances(key)["shares"]))) == "x0"
+    assert sweeps.importances("none") is None
+    held = view_report.report_data([], sweeps)["sweep"][key]["importances"]
+    assert held == sweeps.importances(key)
+
+
 def test_importances_follow_the_goal(tmp_path):
     """Here the smallest values depend on x0 alone and the largest on x1 alone."""
 
