@@ -180,8 +180,12 @@ class Tab:
                     found.append(f"request of {url}")
         return found
 
-    def screenshot(self, file: Path):
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+    def screenshot(self, file: Path, *, whole: bool = True):
+        size = self.call("Page.getLayoutMetrics")["cssContentSize" if whole else "cssLayoutViewport"]
+        size = {
+            "width": size.get("width", size.get("clientWidth")),
+            "height": size.get("height", size.get("clientHeight")),
+        }
         clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 8000), "scale": 1}
-        told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, clip=clip)
         file.write_bytes(base64.b64decode(told["data"]))

@@ -2,7 +2,7 @@
 
 import { metrics } from "./columns.ts";
 import { decode, type TimedCurve } from "./container.ts";
-import type { SweepData, SweepSummary } from "./sweep/model.ts";
+import type { Importances, SweepData, SweepSummary } from "./sweep/model.ts";
 import type {
   Alert,
   Change,
@@ -41,6 +41,7 @@ interface RunsAnswer {
     note: string[];
     archived: boolean[];
     status: string[];
+    copy?: boolean[];
     pipeline: string[];
     started: number[];
     seconds: (number | null)[];
@@ -76,6 +77,7 @@ export function rows({ keys, fields, columns }: RunsAnswer): RunRow[] {
       tags: fields.tags[index] ?? [],
       note: fields.note[index] ?? "",
       archived: fields.archived[index] ?? false,
+      isCopy: fields.copy?.[index] ?? false,
       started: fields.started[index] ?? 0,
       seconds: fields.seconds[index] ?? null,
       attempt: fields.attempt[index] ?? 1,
@@ -137,6 +139,7 @@ const MOST_LOG = 65536;
 export function source(transport: Transport): Source {
   let title = "runs";
   let count = 0;
+  let notes: string[] = [];
   const curves = async (query: ChartQuery, signal?: AbortSignal): Promise<Curve[]> => {
     if (!query.runs.length) return [];
     if (transport.curves) return transport.curves(query);
@@ -158,11 +161,21 @@ export function source(transport: Transport): Source {
     get count() {
       return count;
     },
+    get notes() {
+      return notes;
+    },
     async runs() {
-      const { roots, sweeps } = await transport.get<{ roots: { path: string }[]; sweeps: number }>(
-        "api/info",
-      );
+      const { roots, sweeps, copying, problems } = await transport.get<{
+        roots: { path: string }[];
+        sweeps: number;
+        copying: number;
+        problems: string[];
+      }>("api/info");
       count = sweeps;
+      notes = [
+        ...(copying ? [`Reading ${copying} log${copying === 1 ? "" : "s"} of other trackers…`] : []),
+        ...problems,
+      ];
       const [first, ...more] = roots.map(({ path }) => path.split("/").slice(-2).join("/"));
       title = first ? (more.length ? `${first} and ${more.length} more` : first) : title;
       return rows(await transport.get<RunsAnswer>("api/runs?archived=yes"));
@@ -221,6 +234,7 @@ export function source(transport: Transport): Source {
     diff: async (run) => (await transport.get<{ text: string }>(`api/runs/${run}/diff`)).text,
     sweeps: async () => (await transport.get<{ sweeps: SweepSummary[] }>("api/sweeps")).sweeps,
     sweep: (key) => transport.get<SweepData>(`api/sweeps/${key}`),
+    importances: (key) => transport.get<Importances>(`api/sweeps/${key}/importances`),
     async text(url) {
       // a report's policy lets it ask for nothing, not even for what it holds
       if (!url.startsWith("data:")) return (await fetch(url)).text();

@@ -55,7 +55,11 @@ export function parameters(runs: RunRow[], differing: boolean): string[] {
       }
     }
   }
-  const names = [...values].filter(([, { same, count }]) => !differing || !same || count < runs.length);
+  // settings of Ridgepole's own, which a log of another tracker lacks, say nothing about a run
+  const isOwn = (name: string) => name.startsWith("pipeline.");
+  const names = [...values].filter(
+    ([name, { same, count }]) => !differing || !same || (count < runs.length && !isOwn(name)),
+  );
   return names.map(([name]) => name);
 }
 

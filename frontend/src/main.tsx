@@ -24,6 +24,8 @@ const VIEWS: [state.View, string][] = [
   ["sweep", "Sweeps"],
 ];
 
+const MOST_NOTES = 3;
+
 function Page({ source }: { source: Source }) {
   const view = state.view.value;
   useEffect(() => {
@@ -124,6 +126,13 @@ function Page({ source }: { source: Source }) {
             </button>
           </p>
         ) : null}
+        {state.loaded.value
+          ? source.notes.slice(0, MOST_NOTES).map((note) => (
+              <p class="hint" role="status" key={note}>
+                {note}
+              </p>
+            ))
+          : null}
         <Guard key={view}>
           {state.loaded.value ? (
             <Body source={source} />

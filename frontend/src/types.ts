@@ -1,6 +1,6 @@
 // What the page knows of a run. The server's answers and an embedded report have the same shapes.
 
-import type { SweepData, SweepSummary } from "./sweep/model.ts";
+import type { Importances, SweepData, SweepSummary } from "./sweep/model.ts";
 
 export type Scalar = number | string | boolean | null;
 
@@ -22,6 +22,7 @@ export interface RunRow {
   tags: string[];
   note: string;
   archived: boolean;
+  isCopy: boolean; // of another tracker's log: its labels can't be changed
   started: number; // seconds since the epoch
   seconds: number | null;
   attempt: number;
@@ -140,6 +141,7 @@ export interface Source {
   readonly title: string;
   readonly opens: string; // the view that is shown first; "" for that of the runs
   readonly count: number; // of sweeps
+  readonly notes: string[]; // on logs of other trackers
   runs(): Promise<RunRow[]>;
   sparks(runs: RunRow[]): Promise<Map<string, Spark>>;
   curves(query: ChartQuery, signal: AbortSignal): Promise<Curve[]>;
@@ -150,6 +152,7 @@ export interface Source {
   diff(run: string): Promise<string>;
   sweeps(): Promise<SweepSummary[]>;
   sweep(key: string): Promise<SweepData>;
+  importances(key: string): Promise<Importances>;
   text(url: string): Promise<string>;
   label(
     run: string,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ridgepole.errors import MissingExtraError, SweepError
 from ridgepole.sweeps import Metric, SweepResult, TrialResult, load_sweep, run_sweep, sweep_pipeline
-from ridgepole.sweeps.report.answers import page_data_of
+from ridgepole.sweeps.report.answers import importances_of, page_data_of
 from ridgepole.sweeps.stored import StoredSweeps
 from ridgepole.view import report as view_report
 from ridgepole.view.wire import key_of
@@ -49,7 +49,10 @@ def made(values: list, goal: str = "minimize", target: float | None = None, /, *
 
 def data_of(result: SweepResult) -> dict:
     """What the page draws."""
-    return json.loads(json.dumps(page_data_of(result), allow_nan=False))
+    view = result.report_view()
+    data = page_data_of(result, view)
+    assert data["importances"] is None, "they are asked for apart"
+    return json.loads(json.dumps(data | {"importances": importances_of(view)}, allow_nan=False))
 
 
 # --- the data
@@ -220,6 +223,16 @@ def test_the_parameter_that_matters_comes_first(tmp_path):
     assert "PED-ANOVA" in note
     assert "80 finished" in note
     assert shares_of(result) == (shares, note), "nothing about it is random"
+
+
+def test_the_server_tells_importances_apart_and_a_report_holds_them(tmp_path):
+    result = sweep(lambda trial: trial.params["x0"], uniform(2), tmp_path, 20)
+    sweeps, key = StoredSweeps([tmp_path / "runs"]), key_of(result.path.resolve())
+    assert sweeps.data(key)["importances"] is None
+    assert next(iter(dict(sweeps.importances(key)["shares"]))) == "x0"
+    assert sweeps.importances("none") is None
+    held = view_report.report_data([], sweeps)["sweep"][key]["importances"]
+    assert held == sweeps.importances(key)
 
 
 def test_importances_follow_the_goal(tmp_path):

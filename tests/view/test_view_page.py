@@ -397,3 +397,46 @@ def test_a_thousand_runs_are_listed_without_a_thousand_rows(command_server, brow
     finally:
         running.send(signal.SIGINT)
         assert running.wait() == 0
+
+
+def broken_run(root, number):
+    """Make a run whose files are damaged."""
+    run = root / f"20261122-00000{number}-00000000"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text('{"pipeline": "torn')
+    (run / "summary.json").write_text('{"metrics": {"loss": 3, "acc": {"last": "x"}}}')
+    (run / "config.resolved.json").write_text("[1, 2]")
+    (run / "metrics.jsonl").write_bytes(b'{"seq": 0, "step"\n\xff\xfe\n[]\n{"seq": 1}\n')
+    (run / "labels.json").write_text('{"name": 7}')
+    return run.name
+
+
+def test_a_browser_without_events_asks_and_sees_broken_runs_come_and_their_directory_go(
+    command_server, browser, tmp_path
+):
+    root = tmp_path / "runs"
+    first = broken_run(root, 1)
+    running, address = serve(command_server, root)
+    try:
+        tab = browser.open("about:blank")
+        tab.call("Page.addScriptToEvaluateOnNewDocument", source="delete window.EventSource")
+        tab.call("Page.navigate", url=address)
+        tab.wait("document.querySelector('td.name a')", 60)
+        assert (names(tab), tab.js("typeof EventSource")) == ([first], "undefined")
+        assert tab.js("document.querySelectorAll('.status.crashed').length") == 1
+        second = broken_run(root, 2)
+        tab.wait("document.querySelectorAll('td.name a').length === 2", 60)
+        assert names(tab) == [second, first]
+        tab.js("document.querySelector('td.name a').click()")
+        tab.wait("document.querySelector('[role=tab]')", 60)
+        for each in ("config", "log", "attempts", "provenance", "media"):
+            tab.js(f"[...document.querySelectorAll('[role=tab]')].find(e => e.textContent === '{each}').click()")
+            tab.settle()
+        assert not tab.js("document.querySelector('[role=alert]')?.textContent ?? ''")
+        shutil.rmtree(root)
+        tab.js("location.hash = ''")
+        tab.wait("document.querySelector('.empty')?.textContent === 'No runs yet.'", 60)
+        tab.close()
+    finally:
+        running.send(signal.SIGINT)
+        assert running.wait() == 0

@@ -270,6 +270,7 @@ def test_charts(client, keys):
 def test_sweeps(client):
     assert client.get("/api/sweeps").json() == {"sweeps": []}
     assert client.get("/api/sweeps/none").status == 404
+    assert client.get("/api/sweeps/none/importances").status == 404
 
 
 # --- what changes

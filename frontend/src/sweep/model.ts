@@ -28,6 +28,11 @@ export interface Metric {
   values: (number | null)[];
 }
 
+export interface Importances {
+  shares: [string, number][];
+  note: string;
+}
+
 export interface SweepData {
   id: string;
   title: string;
@@ -41,7 +46,7 @@ export interface SweepData {
   best: number | null;
   command: string;
   constants: [string, string][];
-  importances: { shares: [string, number][]; note: string };
+  importances: Importances | null; // null where they are asked for apart
   scale: { low: number; high: number; log: boolean; ticks: [number, string][]; target: number | null };
   axes: Axis[];
   trials: {

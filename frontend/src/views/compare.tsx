@@ -156,9 +156,10 @@ function Provenance({ runs, details, all }: { runs: RunRow[]; details: (RunDetai
         <Values
           name="commit"
           runs={runs}
-          of={(_, index) =>
-            `${String(git(details[index]!).commit ?? "").slice(0, 10)}${git(details[index]!).changed ? " + changes" : ""}`
-          }
+          of={(_, index) => {
+            const { commit, changed } = git(details[index]!);
+            return commit ? `${String(commit).slice(0, 10)}${changed ? " + changes" : ""}` : "none";
+          }}
         />
         {rows("code").map((name) => (
           <Values
@@ -169,7 +170,7 @@ function Provenance({ runs, details, all }: { runs: RunRow[]; details: (RunDetai
           />
         ))}
       </Group>
-      <Group title="packages">
+      <Group title={rows("packages").length ? "packages" : "packages: the same"}>
         {rows("packages").map((name) => (
           <Values
             key={name}

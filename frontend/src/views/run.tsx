@@ -96,7 +96,7 @@ function Labels({ source, run }: { source: Source; run: RunRow }) {
       },
       (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)),
     );
-  if (!source.live)
+  if (!source.live || run.isCopy)
     return run.note || run.tags.length ? (
       <p>
         {run.tags.map((tag) => (

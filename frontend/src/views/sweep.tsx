@@ -88,7 +88,11 @@ export function SweepView({ source }: { source: Source }) {
           {failure}
         </p>
       ) : null}
-      {sweep ? <Shown key={key} sweep={sweep} /> : failure ? null : <p class="wait">Reading the sweep…</p>}
+      {sweep ? (
+        <Shown key={key} {...{ id: key, source, sweep }} />
+      ) : failure ? null : (
+        <p class="wait">Reading the sweep…</p>
+      )}
     </section>
   );
 }
@@ -97,7 +101,7 @@ function sweepName({ name, id, trials }: SweepSummary): string {
   return `${name || id}${trials === undefined ? "" : ` (${trials})`}`;
 }
 
-function Shown({ sweep }: { sweep: Sweep }) {
+function Shown({ id, source, sweep }: { id: string; source: Source; sweep: Sweep }) {
   const [ranges, setRanges] = useState<Ranges>(new Map());
   const [emphasis, setEmphasis] = useState("");
   const pointed = useSignal<Pointed>({ row: null, at: null });
@@ -171,7 +175,7 @@ function Shown({ sweep }: { sweep: Sweep }) {
         <p class="facts">{CONSTANT}</p>
       )}
       <h2>Importances</h2>
-      <Importances data={data} setEmphasis={setEmphasis} />
+      <Importances {...{ id, source, data, setEmphasis }} />
       <h2>{name} over each parameter</h2>
       {data.axes.length ? (
         <>
@@ -413,12 +417,20 @@ function TradeOffs({ sweep, passes, pointed }: TradeOffsProps) {
 }
 
 interface ImportancesProps {
+  id: string;
+  source: Source;
   data: SweepData;
   setEmphasis: (name: string) => void;
 }
 
-function Importances({ data, setEmphasis }: ImportancesProps) {
-  const { shares, note } = data.importances;
+function Importances({ id, source, data, setEmphasis }: ImportancesProps) {
+  // they take longer than all the rest: the rest does not wait for them
+  const asked = useAsked(
+    async () => data.importances ?? (await source.importances(id)),
+    [id, JSON.stringify(data.trials.value)],
+  );
+  if (!asked.value) return <p class="facts">{asked.error || "Computing the importances…"}</p>;
+  const { shares, note } = asked.value;
   const largest = shares[0]?.[1] || 1;
   return (
     <>

@@ -13,6 +13,7 @@ from ridgepole.importers.writing import About, RunWriter, SourceRun, of_files
 
 KIND = "csv"
 ROLES = ("step", "time", "run")
+_LONGEST_HEADER = 64 << 10
 _GUESSES = {"step": ("step", "_step", "global_step", "epoch", "iteration"), "time": ("time", "_timestamp", "timestamp")}
 
 
@@ -38,9 +39,20 @@ def find_runs(path: Path, columns: Mapping[str, str]) -> Iterator[SourceRun]:
                 key=key,
                 fingerprint=of_files([file]) + str(sorted(columns.items())),
                 size=file.stat().st_size,
+                changed=file.stat().st_mtime,
                 feed=lambda writer, file=file, roles=roles, key=key: _feed(writer, file, roles, key),  # type: ignore[misc]
                 about=About(pipeline=file.stem, name=key or file.stem),
             )
+
+
+def is_log(file: Path) -> bool:
+    """Return whether a CSV file says by its header that it is a log: it has a column of steps."""
+    try:
+        with file.open("rb") as lines:
+            header = next(csv.reader([lines.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace")]), [])
+    except (OSError, csv.Error):
+        return False
+    return len(header) > 1 and not set(_GUESSES["step"]).isdisjoint(header)
 
 
 def _roles(file: Path, columns: Mapping[str, str]) -> dict[str, str]:

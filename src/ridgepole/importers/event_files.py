@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ridgepole.errors import MissingExtraError
@@ -10,14 +10,20 @@ from ridgepole.importers.writing import About, RunWriter, SourceRun, of_files
 from ridgepole.loggers.tensorboard.records import records_with_ends
 
 KIND = "tensorboard"
-_MARK = "tfevents"
+MARK = "tfevents"
+"""Is in the name of every event file."""
+
 _FRAME_BYTES = 16  # of a record, around its data
 
 
 def find_runs(path: Path) -> Iterator[SourceRun]:
     """Yield the runs below a directory, or that of one file."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob(f"*{_MARK}*") if each.is_file())
-    top = path.parent if path.is_file() else path
+    files = [path] if path.is_file() else sorted(each for each in path.rglob(f"*{MARK}*") if each.is_file())
+    yield from runs_of(path.parent if path.is_file() else path, files)
+
+
+def runs_of(top: Path, files: Iterable[Path]) -> Iterator[SourceRun]:
+    """Yield the runs of event files below a directory."""
     folders: dict[Path, list[Path]] = {}
     for file in files:
         folders.setdefault(file.parent, []).append(file)
@@ -33,6 +39,7 @@ def _source(top: Path, folder: Path, files: list[Path], name: str) -> SourceRun:
         key=str(folder.absolute().relative_to(top)),
         fingerprint=of_files(files),
         size=sum(file.stat().st_size for file in files),
+        changed=max(file.stat().st_mtime for file in files),
         feed=lambda writer: _feed(writer, files),
         about=About(pipeline=top.name or "tensorboard", name=name),
     )

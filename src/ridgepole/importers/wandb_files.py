@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ridgepole.loggers.media_types import Histogram
 from ridgepole.loggers.wandb.run_file import RunFile
 
 KIND = "wandb"
+SUFFIX = ".wandb"
 _TYPE = "_type"
 _OWN = "_wandb"
 _FILE_KINDS = {"video-file": "log_video", "audio-file": "log_audio", "html-file": "log_html"}
@@ -28,8 +29,13 @@ _NUMBERS = (bool, int, float)
 
 def find_runs(path: Path) -> Iterator[SourceRun]:
     """Yield the runs below a directory, or that of one file; `latest-run` is a link to another."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.wandb"))
-    top = (path.parent if path.is_file() else path).absolute()
+    files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
+    yield from runs_of(path.parent if path.is_file() else path, files)
+
+
+def runs_of(top: Path, files: Iterable[Path]) -> Iterator[SourceRun]:
+    """Yield the runs of `.wandb` files below a directory."""
+    top = top.absolute()
     for file in files:
         if file.parent.is_symlink():
             continue
@@ -39,6 +45,7 @@ def find_runs(path: Path) -> Iterator[SourceRun]:
             key=str(file.absolute().relative_to(top)),
             fingerprint=of_files([file]),
             size=file.stat().st_size,
+            changed=file.stat().st_mtime,
             feed=lambda writer, file=file: _Reader(writer, file).read(),  # type: ignore[misc]
             about=About(pipeline="wandb", status="running"),
         )

@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class SourceRun:
         key: What tells it from the other runs there.
         fingerprint: What changes when the source does.
         size: The units that `feed` reports to `RunWriter.advance`.
+        changed: When it was last written to, in seconds since the epoch.
         feed: Writes the rows and media, and may add to the description.
         about: The description as far as it is known before.
     """
@@ -50,8 +51,14 @@ class SourceRun:
     key: str
     fingerprint: str
     size: int
+    changed: float = 0.0
     feed: Callable[[RunWriter], None]
     about: About
+
+    def running(self) -> SourceRun:
+        """Return it as one that has not ended, unless it says by itself that it has."""
+        about = replace(self.about, status="running")
+        return replace(self, about=about, fingerprint=f"{self.fingerprint} running")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,7 +210,7 @@ class Importer:
         Raises:
             RunDirError: If it can't be written, or what was written is not what was read.
         """
-        earlier = self._known.get((source.kind, str(source.source), source.key))
+        earlier = self._known.get(_identity(source))
         told = {} if earlier is None else dict(earlier.fields["imported"])
         if earlier is not None and told.get("fingerprint") == source.fingerprint:
             self._advance(source.size)
@@ -228,8 +235,24 @@ class Importer:
         finally:
             with contextlib.suppress(OSError):
                 pending.rmdir()
+        self._known[_identity(source)] = rundir.read_run(path)
         notes = tuple(writer.notes)
         return Imported(path=path, key=source.key, values=writer.values, media=writer.media, notes=notes)
+
+    def earlier(self, source: SourceRun) -> tuple[Path | None, bool]:
+        """Return the run directory of an earlier import, and whether the source is as then."""
+        found = self._known.get(_identity(source))
+        if found is None:
+            return None, False
+        return found.path, found.fields["imported"].get("fingerprint") == source.fingerprint
+
+    def remove_others(self, sources: Iterable[SourceRun]) -> bool:
+        """Remove the runs whose source is not among these; return whether there were any."""
+        kept = {_identity(source) for source in sources}
+        gone = [identity for identity in self._known if identity not in kept]
+        for identity in gone:
+            shutil.rmtree(self._known.pop(identity).path, ignore_errors=True)
+        return bool(gone)
 
     def _write(self, source: SourceRun, made: RunDir) -> RunWriter:
         about = source.about
@@ -238,7 +261,8 @@ class Importer:
             source.feed(writer)
             logger.set_wall_time(None)
         self._count(made.path, writer)
-        made.write_json(rundir.RESOLVED, {"params": {key: _shown(key, value) for key, value in about.params.items()}})
+        params = {key: _shown(key, value) for key, value in about.params.items()}
+        made.write_json(rundir.RESOLVED, {"params": params} if params else {})
         started = about.started if about.started is not None else time.time()
         ended = None if about.status == "running" else about.ended if about.ended is not None else started
         seconds = None if ended is None else round(max(ended - started, 0.0), 3)
@@ -289,12 +313,13 @@ class Importer:
             target = earlier.path
             if (target / LABELS).exists():  # the user may have changed them
                 shutil.copyfile(target / LABELS, made / LABELS)
-            old = made.with_name(f"{made.name}-old")
-            target.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
         stored = json.loads((made / rundir.RUN).read_bytes())
         RunDir(made).write_json(rundir.RUN, stored | {"id": target.name})
+        old = made.with_name(f"{made.name}-old")
+        if earlier is not None:
+            target.rename(old)
         made.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
         return target
 
 
@@ -307,6 +332,10 @@ def of_files(files: Iterable[Path]) -> str:
     """Return the fingerprint of files, by name, size and time of change."""
     found = [(path, path.stat()) for path in files]
     return fingerprint((path.name, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+
+
+def _identity(source: SourceRun) -> tuple[str, str, str]:
+    return source.kind, str(source.source), source.key
 
 
 def _line(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,8 @@ class Column:
     def differs(self) -> bool:
         """Return whether two runs that have it differ in it."""
         present = [value for value, is_there in zip(self.values, self.is_there, strict=True) if is_there]
-        return not all(same(value, present[0]) for value in present)
+        first = present[0]
+        return present.count(first) < len(present) or not all(same(value, first) for value in present)
 
 
 class RunTable:
@@ -117,13 +118,15 @@ class RunTable:
     def columns(self) -> Iterator[Column]:
         """Yield the columns of the config and the metrics, in the order of their appearance."""
         labels = self._names.labels
+        found: dict[Kind, list[Mapping[str, Any]]] = {
+            "config": [row.config for row in self.rows],
+            "metric": [row.metrics for row in self.rows],
+        }
         for kind, key in self._names.keys:
-            values, is_there = [], []
-            for row in self.rows:
-                where = row.config if kind == "config" else row.metrics
-                is_there.append(key in where)
-                value = where.get(key)
-                values.append(value.get("last") if kind == "metric" and value is not None else value)
+            is_there = [key in each for each in found[kind]]
+            values = [each.get(key) for each in found[kind]]
+            if kind == "metric":
+                values = [None if value is None else value.get("last") for value in values]
             if any(is_there):
                 yield Column(kind=kind, key=key, label=labels[kind, key], values=values, is_there=is_there)
 

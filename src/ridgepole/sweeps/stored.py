@@ -8,7 +8,8 @@ from typing import Any
 
 from ridgepole.errors import RidgepoleError
 from ridgepole.sweeps.api import load_sweep
-from ridgepole.sweeps.report.answers import page_data_of, summary_of
+from ridgepole.sweeps.report.answers import importances_of, page_data_of, summary_of
+from ridgepole.sweeps.report.view import View
 from ridgepole.sweeps.result import SweepResult
 from ridgepole.sweeps.sweepdir import SweepDir, list_sweeps
 from ridgepole.view.wire import key_of
@@ -27,7 +28,7 @@ class StoredSweeps:
     def __init__(self, roots: Iterable[Path], ids: Collection[str | None] | None = None) -> None:
         self._roots, self._ids = [root.resolve() for root in roots], ids
         self._read: dict[Path, tuple[Stamp, SweepResult]] = {}
-        self._made: dict[Path, tuple[Stamp, dict[str, Any]]] = {}
+        self._made: dict[Path, tuple[Stamp, View, dict[str, Any]]] = {}
 
     def count(self) -> int:
         """Return how many there are."""
@@ -50,15 +51,29 @@ class StoredSweeps:
         Raises:
             RidgepoleError: If it can't be read.
         """
+        made = self._drawn(key)
+        return None if made is None else made[2]
+
+    def importances(self, key: str) -> dict[str, Any] | None:
+        """Return the importances of a sweep's parameters; None if there is no such sweep.
+
+        Raises:
+            RidgepoleError: If it can't be read.
+        """
+        made = self._drawn(key)
+        return None if made is None else importances_of(made[1])
+
+    def _drawn(self, key: str) -> tuple[Stamp, View, dict[str, Any]] | None:
         for directory in self._directories():
             if key_of(directory.path) != key:
                 continue
             stamp, result = self._load(directory)
             made = self._made.get(directory.path)
             if made is None or made[0] != stamp or not stamp:
-                made = stamp, page_data_of(result)
+                view = result.report_view()
+                made = stamp, view, page_data_of(result, view)
                 self._made[directory.path] = made
-            return made[1]
+            return made
         return None
 
     def _directories(self) -> Iterator[SweepDir]:

@@ -18,6 +18,7 @@ from ridgepole.runs.row import FIELDS, RunRow, shown
 from ridgepole.runs.table import Column, RunTable, goal
 from ridgepole.view.catalog import Catalog, Entry, labels_json
 from ridgepole.view.charts import QueryError, keys_in, metric_list
+from ridgepole.view.copies import source_of
 from ridgepole.view.watched import is_log, system, watched
 from ridgepole.view.watched import log_names as more_logs
 
@@ -36,7 +37,16 @@ class GoneError(LookupError):
     """A run, or a file of a run, that does not exist."""
 
 
-def info(catalog: Catalog, instance: str, *, live: bool, indexing: int = 0, sweeps: int = 0) -> dict[str, Any]:
+def info(
+    catalog: Catalog,
+    instance: str,
+    *,
+    live: bool,
+    indexing: int = 0,
+    sweeps: int = 0,
+    copying: int = 0,
+    problems: Sequence[str] = (),
+) -> dict[str, Any]:
     """Return what the page has to know first."""
     counts = [0] * len(catalog.roots)
     for entry in catalog.entries():
@@ -51,6 +61,8 @@ def info(catalog: Catalog, instance: str, *, live: bool, indexing: int = 0, swee
         "roots": roots,
         "indexing": indexing,
         "sweeps": sweeps,
+        "copying": copying,
+        "problems": list(problems),
     }
 
 
@@ -78,13 +90,17 @@ def runs(
         "total": len(rows),
         "archived": sum(bool(row.fields["archived"]) for row in rows),
         "keys": [entry.key for entry in shown_entries],
-        "fields": {"root": [entry.root for entry in shown_entries]} | fields,
+        "fields": {
+            "root": [entry.root for entry in shown_entries],
+            "copy": [entry.is_copy for entry in shown_entries],
+            **fields,
+        },
         "columns": [_column(column, table.rows) for column in table.columns()] if columns else [],
     }
 
 
 def _column(column: Column, rows: Sequence[RunRow]) -> dict[str, Any]:
-    values = [shown(value) for value in column.values]
+    values = column.values if column.kind == "metric" else [shown(value) for value in column.values]
     found: dict[str, Any] = {
         "id": f"{column.kind}:{column.key}",
         "kind": column.kind,
@@ -102,7 +118,7 @@ def _column(column: Column, rows: Sequence[RunRow]) -> dict[str, Any]:
 
 
 def _type_of(values: Sequence[Any]) -> str:
-    kinds = {"bool" if isinstance(value, bool) else type(value).__name__ for value in values if value is not None}
+    kinds = {kind.__name__ for kind in set(map(type, values)) - {type(None)}}
     if kinds <= {"int", "float"}:
         return "number"
     return {"bool": "bool", "str": "text"}.get(next(iter(kinds)), "mixed") if len(kinds) == 1 else "mixed"
@@ -122,7 +138,8 @@ def run(catalog: Catalog, entry: Entry) -> dict[str, Any]:
     return {
         "key": entry.key,
         "id": record.id,
-        "path": str(record.path),
+        "path": source_of(record.fields) if entry.is_copy else str(record.path),
+        "writable": not entry.is_copy,
         "labels": labels_json(entry),
         "status": record.status,
         "run": record.fields,
@@ -292,6 +309,8 @@ def change_labels(catalog: Catalog, entries: Sequence[Entry], given: Mapping[str
     from dataclasses import replace
 
     change = _checked_change(given)
+    if any(entry.is_copy for entry in entries):
+        raise QueryError("a log of another tracker is only shown here; `ridgepole import` makes it a run with labels")
     for entry in entries:
         with LabelsChange(entry.path) as labels:
             tags = change.get("tags", labels.labels.tags)

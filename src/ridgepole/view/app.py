@@ -10,6 +10,7 @@ import mimetypes
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -25,6 +26,7 @@ from ridgepole.view.access import Access, error_json
 from ridgepole.view.answers import GoneError
 from ridgepole.view.catalog import Catalog, Entry
 from ridgepole.view.charts import ChartQuery, QueryError, draw, etag_of
+from ridgepole.view.copies import LogCopies
 from ridgepole.view.indexer import Indexer
 from ridgepole.view.page import MISSING_PAGE, page_file
 from ridgepole.view.wire import NoSweeps, Sweeps, encode
@@ -48,10 +50,19 @@ class Page:
         token: The secret of the address.
         hosts: More names under which the server may be asked.
         sweeps: The sweeps.
+        logs: The logs of other trackers.
     """
 
-    def __init__(self, catalog: Catalog, token: str, hosts: tuple[str, ...] = (), sweeps: Sweeps | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        token: str,
+        hosts: tuple[str, ...] = (),
+        sweeps: Sweeps | None = None,
+        logs: LogCopies | None = None,
+    ) -> None:
         self.catalog = catalog
+        self.logs = logs or LogCopies((), Path())
         self.sweeps = sweeps or NoSweeps()
         self.instance = secrets.token_hex(4)
         self.indexer = Indexer(catalog, lambda: None)
@@ -74,7 +85,11 @@ class Page:
             Route("/api/runs/{key}/system", self._get(lambda request: answers.system_metrics(self._entry(request)))),
             Route("/api/runs/{key}/file/{path:path}", self._file),
             Route("/api/sweeps", self._get(lambda _request: {"sweeps": self.sweeps.listed()})),
-            Route("/api/sweeps/{key}", self._get(self._sweep)),
+            Route("/api/sweeps/{key}", self._get(lambda request: self._sweep(request, self.sweeps.data))),
+            Route(
+                "/api/sweeps/{key}/importances",
+                self._get(lambda request: self._sweep(request, self.sweeps.importances)),
+            ),
             Route("/api/labels", self._post(self._labels), methods=["POST"]),
             Route("/api/chart", self._chart, methods=["POST"]),
             Route("/api/changes", self._get(self._changes_now)),
@@ -86,6 +101,9 @@ class Page:
         await run_in_threadpool(self.catalog.scan)
         self.indexer.start()
         self._index_newest()
+        self.logs.start(
+            self._logs_changed, lambda: self._is_shown, lambda: {entry.path for entry in self.catalog.entries()}
+        )
         watching = asyncio.create_task(self._watch())
         try:
             yield
@@ -94,6 +112,7 @@ class Page:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
+            await run_in_threadpool(self.logs.stop)
             await run_in_threadpool(self.indexer.stop)
             await run_in_threadpool(lambda: self.catalog.store(at_end=True))
 
@@ -103,7 +122,7 @@ class Page:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             now = time.monotonic()
-            if not self._streams and now - self._last_request > _IDLE_SECONDS:
+            if not self._is_shown:
                 continue
             if now - scanned >= _SCAN_SECONDS:
                 await run_in_threadpool(self.catalog.scan)
@@ -116,6 +135,16 @@ class Page:
             self._index_newest()
             if not self.indexer.waiting:
                 await run_in_threadpool(self.catalog.store)
+
+    def _logs_changed(self) -> None:
+        self.catalog.scan()
+        self.catalog.touch_table()  # what the page says of logs is a part of it
+        self._index_newest()
+
+    @property
+    def _is_shown(self) -> bool:
+        """Return whether a page is open, or was lately."""
+        return bool(self._streams) or time.monotonic() - self._last_request <= _IDLE_SECONDS
 
     def _index_newest(self) -> None:
         newest = self.catalog.entries()[:_INDEXED]
@@ -148,7 +177,13 @@ class Page:
 
     def _info(self, _request: Request) -> dict[str, Any]:
         return answers.info(
-            self.catalog, self.instance, live=True, indexing=self.indexer.waiting, sweeps=self.sweeps.count()
+            self.catalog,
+            self.instance,
+            live=True,
+            indexing=self.indexer.waiting,
+            sweeps=self.sweeps.count(),
+            copying=self.logs.waiting,
+            problems=self.logs.problems,
         )
 
     def _runs(self, request: Request) -> dict[str, Any]:
@@ -172,8 +207,8 @@ class Page:
         query = request.query_params
         return answers.media(self._entry(request), query.get("name"), _whole(query, "since", -1))
 
-    def _sweep(self, request: Request) -> dict[str, Any]:
-        found = self.sweeps.data(request.path_params["key"])
+    def _sweep(self, request: Request, ask: Callable[[str], dict[str, Any] | None]) -> dict[str, Any]:
+        found = ask(request.path_params["key"])
         if found is None:
             raise GoneError("there is no such sweep")
         return found

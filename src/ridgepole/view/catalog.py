@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -45,6 +46,7 @@ class Entry:
         key: Its name on the wire.
         root: The index of its root.
         path: The run directory.
+        is_copy: Whether it is a copy of another tracker's log.
         stamp: The modification time of the directory when it was read.
         row: What was read.
         version: The version of the catalog at its last change.
@@ -54,6 +56,7 @@ class Entry:
     key: str
     root: int
     path: Path
+    is_copy: bool
     stamp: int
     row: RunRow
     version: int
@@ -64,6 +67,15 @@ class Entry:
     def is_running(self) -> bool:
         """Return whether the run was running at the last look."""
         return bool(self.row.fields["status"] == "running")
+
+
+class _Place(NamedTuple):
+    """A directory that may be a run; see `Entry`."""
+
+    root: int
+    path: Path
+    is_copy: bool
+    stamp: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +102,14 @@ class Catalog:
         roots: Directories of runs, or run directories; they are resolved once.
         cache: The index on disk.
         folder: The directory in which the table of runs is kept; None to keep none.
+        copies: Of each root, the directory that has other trackers' logs below it as runs.
     """
 
-    def __init__(self, roots: Sequence[Path], cache: IndexCache, folder: Path | None) -> None:
+    def __init__(
+        self, roots: Sequence[Path], cache: IndexCache, folder: Path | None, copies: Sequence[Path] = ()
+    ) -> None:
         self.roots = [Path(os.path.realpath(root)) for root in roots]
+        self._copies = copies
         self._cache, self._folder = cache, folder
         self._entries: dict[str, Entry] = {}
         self._lock = threading.RLock()
@@ -106,12 +122,12 @@ class Catalog:
             known = {entry.path: entry for entry in self._entries.values()}
             stored = {} if known or self._folder is None else self._stored_rows(self._folder)
             found: dict[str, Entry] = {}
-            for root, path, stamp in self._directories():
-                entry = known.get(path)
-                if entry is not None and entry.stamp == stamp:
+            for place in self._directories():
+                entry = known.get(place.path)
+                if entry is not None and entry.stamp == place.stamp:
                     found[entry.key] = entry
                     continue
-                fresh = self._read(root, path, stamp, stored.get(str(path)))
+                fresh = self._read(place, stored.get(str(place.path)))
                 if fresh is not None:
                     fresh.columns = entry.columns if entry is not None else None
                     found[fresh.key] = fresh
@@ -150,6 +166,11 @@ class Catalog:
             self.version += 1
             entry.version = self.version
 
+    def touch_table(self) -> None:
+        """Note that the table has something new."""
+        with self._lock:
+            self._changed_table()
+
     def changes(self, since: int) -> Changes:
         """Return what changed after a version."""
         with self._lock:
@@ -171,8 +192,9 @@ class Catalog:
         Raises:
             RunDirError: If it is gone.
         """
-        if _escapes(entry.path, self.roots[entry.root]):
-            raise RunDirError(f"run {entry.path.name} has links that lead out of {self.roots[entry.root]}")
+        home = self._home(entry.root, entry.is_copy)
+        if _escapes(entry.path, home):
+            raise RunDirError(f"run {entry.path.name} has links that lead out of {home}")
         return read_run(entry.path)
 
     def row(self, entry: Entry) -> RunRow:
@@ -199,33 +221,31 @@ class Catalog:
         self.version += 1
         self._table_version = self.version
 
-    def _directories(self) -> Iterable[tuple[int, Path, int]]:
+    def _home(self, root: int, is_copy: bool) -> Path:
+        return self._copies[root] if is_copy else self.roots[root]
+
+    def _directories(self) -> Iterable[_Place]:
         for index, root in enumerate(self.roots):
             if (root / rundir.RUN).exists():
                 with contextlib.suppress(OSError):
-                    yield index, root, root.stat().st_mtime_ns
-                continue
-            try:
-                listed = list(os.scandir(root))
-            except OSError:
-                continue
-            for item in listed:
-                with contextlib.suppress(OSError):
-                    if not item.name.startswith(".") and item.is_dir(follow_symlinks=False):
-                        yield index, Path(item.path), item.stat(follow_symlinks=False).st_mtime_ns
+                    yield _Place(index, root, False, root.stat().st_mtime_ns)
+            else:
+                yield from _folders(index, root, is_copy=False)
+        for index, folder in enumerate(self._copies):
+            yield from _folders(index, folder, is_copy=True)
 
-    def _read(self, root: int, path: Path, stamp: int, stored: tuple[int, RunRow] | None) -> Entry | None:
+    def _read(self, place: _Place, stored: tuple[int, RunRow] | None) -> Entry | None:
         self._changed_table()
-        key = key_of(path)
-        if stored is not None and stored[0] == stamp and stored[1].fields["status"] != "running":
-            return Entry(key=key, root=root, path=path, stamp=stamp, row=stored[1], version=self.version)
-        row = self._row(root, path)
+        if stored is not None and stored[0] == place.stamp and stored[1].fields["status"] != "running":
+            row: RunRow | None = stored[1]
+        else:
+            row = self._row(*place[:3])
         if row is None:
             return None
-        return Entry(key=key, root=root, path=path, stamp=stamp, row=row, version=self.version)
+        return Entry(key=key_of(place.path), row=row, version=self.version, **place._asdict())
 
-    def _row(self, root: int, path: Path) -> RunRow | None:
-        if _escapes(path, self.roots[root]):
+    def _row(self, root: int, path: Path, is_copy: bool) -> RunRow | None:
+        if _escapes(path, self._home(root, is_copy)):
             return None
         try:
             run = read_run(path)
@@ -234,7 +254,7 @@ class Catalog:
         return read_row(run, run.json(rundir.SUMMARY).get("metrics", {}))
 
     def _reread(self, entry: Entry) -> None:
-        row = self._row(entry.root, entry.path)
+        row = self._row(entry.root, entry.path, entry.is_copy)
         if row is not None and row != entry.row:
             entry.row = row
             with contextlib.suppress(OSError):
@@ -266,6 +286,18 @@ class Catalog:
         with contextlib.suppress(OSError, TypeError):  # it only saves time
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(self._rows_file(folder), orjson.dumps({"format": _FORMAT, "rows": rows}), 0o600)
+
+
+def _folders(root: int, folder: Path, *, is_copy: bool) -> Iterable[_Place]:
+    """Yield the directories in one that may be runs."""
+    try:
+        listed = list(os.scandir(folder))
+    except OSError:
+        return
+    for item in listed:
+        with contextlib.suppress(OSError):
+            if not item.name.startswith(".") and item.is_dir(follow_symlinks=False):
+                yield _Place(root, Path(item.path), is_copy, item.stat(follow_symlinks=False).st_mtime_ns)
 
 
 def labels_json(entry: Entry) -> dict[str, object]:

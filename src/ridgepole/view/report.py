@@ -139,11 +139,16 @@ def report_data(
         "logs": logs["logs"],
         "diffs": logs["diffs"],
         "sweeps": {"sweeps": listed},
-        "sweep": {each["key"]: sweeps.data(each["key"]) for each in listed if "error" not in each},
+        "sweep": {each["key"]: _sweep(sweeps, each["key"]) for each in listed if "error" not in each},
         "files": files,
         "omitted": omitted,
         "charts": {name: base64.b64encode(chart).decode() for name, chart in charts.items()},
     }
+
+
+def _sweep(sweeps: Sweeps, key: str) -> dict[str, Any] | None:
+    data = sweeps.data(key)
+    return None if data is None else data | {"importances": sweeps.importances(key)}
 
 
 def _logs(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:

@@ -64,6 +64,7 @@ def serve(
 
     from ridgepole.view.app import Page
     from ridgepole.view.catalog import Catalog
+    from ridgepole.view.copies import LogCopies
     from ridgepole.view.index_cache import IndexCache, default_folder
 
     for root in roots:
@@ -71,7 +72,9 @@ def serve(
             raise RunDirError(f"{root} is not a directory of runs")
     token = secrets.token_urlsafe(24)
     folder = default_folder()
-    page = Page(Catalog(roots, IndexCache(folder), folder), token, tuple(hosts), sweeps)
+    logs = LogCopies([root.resolve() for root in roots], folder)
+    catalog = Catalog(roots, IndexCache(folder), folder, logs.folders)
+    page = Page(catalog, token, tuple(hosts), sweeps, logs)
     with contextlib.ExitStack() as stack:
         listener, address = stack.enter_context(_unix(token) if unix else _loopback(port, token))
         config = uvicorn.Config(

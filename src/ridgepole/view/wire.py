@@ -47,6 +47,9 @@ class Sweeps(Protocol):
     def data(self, key: str) -> dict[str, Any] | None:
         """Return what the page draws of a sweep; None if there is no such sweep."""
 
+    def importances(self, key: str) -> dict[str, Any] | None:
+        """Return the importances of its parameters, which the page asks for later."""
+
 
 class NoSweeps:
     """The sweeps of a page that shows runs alone."""
@@ -60,6 +63,11 @@ class NoSweeps:
         return []
 
     def data(self, key: str) -> dict[str, Any] | None:
+        """Return None."""
+        del key
+        return None
+
+    def importances(self, key: str) -> dict[str, Any] | None:
         """Return None."""
         del key
         return None

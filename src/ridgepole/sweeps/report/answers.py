@@ -18,7 +18,10 @@ _LABEL = 20
 
 
 def page_data(view: View) -> dict[str, Any]:
-    """Return the data of one sweep as plain JSON values. Trials are columns, by number."""
+    """Return the data of one sweep as plain JSON values, without the importances.
+
+    Trials are columns, by number.
+    """
     scale = view.scale
     return {
         "id": view.id,
@@ -35,7 +38,7 @@ def page_data(view: View) -> dict[str, Any]:
         "best": view.best_trial,
         "command": view.command,
         "constants": list(view.constants.items()),
-        "importances": {"shares": view.importances.shares, "note": view.importances.note},
+        "importances": None,
         "scale": {
             "low": scale.low,
             "high": scale.high,
@@ -107,14 +110,24 @@ class HeldSweep:
     def data(self, key: str) -> dict[str, Any] | None:
         """Return what the page draws of it."""
         del key
-        return page_data_of(self._result)
+        return page_data_of(self._result, self._result.report_view())
+
+    def importances(self, key: str) -> dict[str, Any] | None:
+        """Return its importances."""
+        del key
+        return importances_of(self._result.report_view())
 
 
-def page_data_of(result: SweepResult) -> dict[str, Any]:
-    """Return the data of a sweep, with the keys of its trials' runs."""
+def page_data_of(result: SweepResult, view: View) -> dict[str, Any]:
+    """Return the data of a sweep without the importances, with the keys of its trials' runs."""
     root = result.path.parents[1].resolve()
     keys = [None if trial.run is None else key_of(root / trial.run) for trial in result.trials]
-    return page_data(result.report_view()) | {"runs": keys}
+    return page_data(view) | {"runs": keys}
+
+
+def importances_of(view: View) -> dict[str, Any]:
+    """Return the importances of a sweep's parameters, which take longer than the rest."""
+    return {"shares": view.importances.shares, "note": view.importances.note}
 
 
 def summary_of(key: str, result: SweepResult, started: Any) -> dict[str, Any]:
