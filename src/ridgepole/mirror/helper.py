@@ -186,16 +186,12 @@ class _Helper:
         while True:
             try:
                 self._once(last=True)
-            except (UnreachableError, OSError) as error:
+            except (RidgepoleError, OSError) as error:
                 fault = str(error)
-                if isinstance(error, RidgepoleError) and not isinstance(error, UnreachableError):
-                    break
-                if time.monotonic() > self._until:
+                passing = isinstance(error, UnreachableError) or not isinstance(error, RidgepoleError)
+                if not passing or time.monotonic() > self._until:
                     break
                 time.sleep(0.2)
-            except RidgepoleError as error:
-                fault = str(error)
-                break
             else:
                 fault = ""
                 break
