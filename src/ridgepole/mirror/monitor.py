@@ -94,7 +94,7 @@ class Mirror:
         until = time.monotonic() + seconds
         word, text = "", ""
         while word not in ("done", "left", "gone"):
-            word, text = self._answer(max(0.0, until - time.monotonic())) or ("", "")
+            word, text = self._answer(max(0.0, until - time.monotonic()))
             if not word and time.monotonic() > until:
                 break
         if word != "done":
