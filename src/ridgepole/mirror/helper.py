@@ -186,15 +186,19 @@ class _Helper:
         while True:
             try:
                 self._once(last=True)
-            except (RidgepoleError, OSError) as error:
+            except UnreachableError as error:
                 fault = str(error)
-                passing = isinstance(error, UnreachableError) or not isinstance(error, RidgepoleError)
-                if not passing or time.monotonic() > self._until:
-                    break
-                time.sleep(0.2)
+            except RidgepoleError as error:
+                fault = str(error)
+                break
+            except OSError as error:  # of the run directory
+                fault = str(error)
             else:
                 fault = ""
                 break
+            if time.monotonic() > self._until:
+                break
+            time.sleep(0.2)
         if fault:
             self._answer("left", self._describe_left(fault))
         elif self._mirroring is not None:

@@ -22,7 +22,7 @@ class TwoWritersError(RunDirError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """What the lease says of its holder.
+    """The holder of a lease, as its object names it.
 
     Attributes:
         attempt: The number of the attempt that writes.

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -76,7 +77,8 @@ class Mirror:
             self._close()
             raise RunDirError(f"the run can't be mirrored: {text}")
         if word != "ok":
-            self._warn(f"the mirror can't be reached yet, the run begins without it: {text or 'no answer'}")
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # no logger is open yet
+                sys.stderr.write(f"ridgepole: the mirror can't be reached yet, the run begins: {text or 'no answer'}\n")
 
     def end(self, seconds: float) -> None:
         """Wait until all is mirrored, or the time is over.

@@ -25,7 +25,7 @@ _SEGMENT = 4 << 20
 _LINES = ".jsonl"
 _GROWING = (_LINES, ".log")
 _Mark = tuple[int, int, int]
-"""What changes with a file: its time, size and inode."""
+"""Time, size and inode of a file: they change with it."""
 
 
 class Uploader:
