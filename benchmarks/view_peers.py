@@ -1,7 +1,7 @@
-"""Measure the first list and one chart of all runs beside TensorBoard, MLflow, Trackio and Aim.
+"""Measure the first list and one chart of all runs beside TensorBoard, MLflow and Trackio.
 
 The same runs are written with each tool's own client. Ridgepole and TensorBoard are asked over HTTP, as
-by their pages; MLflow, Trackio and Aim by the calls that their servers make, without a server, which
+by their pages; MLflow and Trackio by the calls that their servers make, without a server, which
 flatters them. A tool that is not installed is left out. Shown are the seconds to the first answer
 with all runs, and the median of five further answers.
 
@@ -156,27 +156,10 @@ def trackio(folder: Path) -> tuple[float, float]:
     return seconds(chart), warm(chart)
 
 
-def aim(folder: Path) -> tuple[float, float]:
-    from aim import Repo, Run
-
-    for run in range(RUNS):
-        made = Run(repo=str(folder), experiment="bench", system_tracking_interval=None, log_system_params=False)
-        for step in range(POINTS):
-            for name in METRICS:
-                made.track(value(run, step), name=name, step=step)
-        made.close()
-
-    def chart() -> None:
-        found = Repo(str(folder)).query_metrics("metric.name == 'm0'").iter()
-        assert sum(len(metric.values.sparse_list()[0]) > 0 for metric in found) == RUNS
-
-    return seconds(chart), warm(chart)
-
-
 def main() -> None:
     print(f"{RUNS} runs x {len(METRICS)} metrics x {POINTS:,} points; a chart of one metric of all runs")
     with tempfile.TemporaryDirectory() as scratch:
-        for measure in (ridgepole, tensorboard, mlflow, trackio, aim):
+        for measure in (ridgepole, tensorboard, mlflow, trackio):
             name = measure.__name__
             if find_spec(name) is None:
                 print(f"{name}: not installed", flush=True)
