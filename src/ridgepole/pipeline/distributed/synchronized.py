@@ -233,6 +233,7 @@ class RankCheckpoints(Checkpoints):
             return super()._write(state, step=step, kind=kind, score=score, protect=protect, meta=meta)
         self._taken += 1
         key = f"checkpoint {self._taken} of this attempt"
+        save: Callable[[str], Saved | None]
         if self._coordinator.rank:
             own = {each: state[each] for each in ("permanences", "process")} | {"rng": state["framework"]["rng"]}
             part = Part(own)
@@ -287,8 +288,8 @@ class RankCheckpoints(Checkpoints):
                 self._coordinator.share_large(key, None)
             self._coordinator.share(f"the end of {key}")
         self.seconds = time.monotonic() - began
-        told = [f"rank {rank}: {offer.problem}" for rank, offer in offers.items() if offer.problem]
-        return replace(saved, problems=(*told, *saved.problems))
+        problems = [f"rank {rank}: {offer.problem}" for rank, offer in offers.items() if offer.problem]
+        return replace(saved, problems=(*problems, *saved.problems))
 
     def _write_part(self, key: str, part: Part, names: Sequence[str], resumable: bool, problem: str) -> None:
         """Save on another rank: offer the part, and write what rank 0 asks for."""
