@@ -307,7 +307,7 @@ def test_a_damaged_shard_sends_all_ranks_to_the_checkpoint_before(worlds, tmp_pa
 
 @pytest.mark.timeout(300)
 def test_an_error_of_one_rank_leaves_no_half_checkpoint(worlds, tmp_path):
-    world = worlds(2, "run", "spread.toml", FAIL="0:4")
+    world = worlds(2, "run", "spread.toml", "-s", "pipeline.checkpoint.on_error=true", FAIL="0:4")
     assert world.end() == [1, 1], world.texts
     run = next(iter(list_runs(tmp_path / "runs")))
     assert CheckpointStore(run.path / "checkpoints").list()[-1].step == 3
