@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -242,8 +243,16 @@ def test_a_second_init_returns_the_open_run_unless_told_otherwise():
     assert values == [[2.0], [3.0]]
 
 
+def test_a_script_may_ask_where_its_run_is():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", wandb.__version__)
+    with wandb.init() as run:
+        assert (run.offline, run.disabled) == (True, False)
+        assert (run.get_url(), run.get_project_url(), run.get_sweep_url()) == (run.url, None, None)
+
+
 def test_a_disabled_run_keeps_nothing(tmp_path):
     with wandb.init(mode="disabled", config={"lr": 0.1}) as run:
+        assert run.disabled
         run.log({"loss": 1.0, "image": wandb.Image(np.zeros((4, 4)))})
         wandb.summary["best"] = 1
         assert run.config.lr == 0.1

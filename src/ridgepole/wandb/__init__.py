@@ -28,6 +28,9 @@ _lazy, _names, _exported = exports(
         "ridgepole.wandb.logged_run": ("Run",),
     },
 )
+__version__ = "0.31.0"
+"""The version of W&B's client whose calls are known here; scripts compare it."""
+
 __all__ = [*_exported, "config", "plot", "run", "summary"]  # noqa: PLE0604 - names of `exports`
 
 

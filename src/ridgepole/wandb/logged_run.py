@@ -141,6 +141,21 @@ class Run:
 
     project_url = sweep_url = url
 
+    def get_url(self) -> None:
+        """Return None: the run is at no server."""
+
+    get_project_url = get_sweep_url = get_url
+
+    @property
+    def offline(self) -> bool:
+        """True: nothing is sent."""
+        return True
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is kept, as with `mode="disabled"`."""
+        return self._begun is None
+
     @property
     def start_time(self) -> float:
         """The start, in seconds since the epoch."""
