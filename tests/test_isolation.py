@@ -28,6 +28,7 @@ HARMFUL = {
 PROGRAMS = {
     "checkpoint/background_helper.py": "a program",
     "checkpoint/faults_helper.py": "a program",
+    "checkpoint/ranks_helper.py": "a program",
     "integrations/ignite_training.py": "a program that tests run",
     "integrations/keras_training.py": "a program that tests run",
     "integrations/lightning_training.py": "a program that tests run",

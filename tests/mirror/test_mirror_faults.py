@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from isolation import send
 from ridgepole import Pipeline
 from ridgepole.checkpoint import CheckpointStore
 from ridgepole.errors import ConfigError, RunDirError
@@ -167,7 +168,7 @@ def killed_run(folder: Path, store: str, seconds: float) -> Path | None:
         threading.Event().wait(seconds)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
+            send(run.pid, signal.SIGKILL, group=True)
         run.wait()
     return run_of(here)
 
@@ -193,13 +194,14 @@ def check_killed(folder: Path, seconds: float) -> None:
 
 
 @pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
-@pytest.mark.parametrize("trial", range(10))
+@pytest.mark.parametrize("trial", range(3))
 def test_a_kill_in_the_middle_of_uploads_leaves_a_sound_mirror(tmp_path, trial, tally):
     check_killed(tmp_path, random.Random(trial).uniform(0, 0.3))
     tally(kills=1)
 
 
 @pytest.mark.torture
+@pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 @pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
 @pytest.mark.parametrize("trial", range(200))
 def test_two_hundred_kills_leave_sound_mirrors(tmp_path, trial, tally):

@@ -168,7 +168,8 @@ def test_any_escalation_to_the_group_leaves_a_checkpoint(start, tmp_path):
     child = start(item=0.1, step=0.0, persistent=True).until("step 2")
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
         to_group(child, number)
-    assert child.wait() == 75, child.stderr
+    # On a busy machine the first two arrive together, and Python handles either first
+    assert child.wait() in (75, 143), child.stderr
     _, checkpoint = newest(tmp_path)
     assert (checkpoint.kind, checkpoint.step) == ("signal", reached(child))
 

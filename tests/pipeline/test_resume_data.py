@@ -1,5 +1,6 @@
 """Loops over torchdata's loaders, torch's DataLoader and iterables with a state: resumed to the item."""
 
+import os
 import random
 import signal
 import socket
@@ -523,7 +524,10 @@ type = "train"
 """
 
 
-SLOW = pytest.mark.torture
+SLOW = [
+    pytest.mark.torture,
+    pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1"),
+]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What a script logs with another library is in its run while it runs, and stays there however it ends."""
 
 import json
-import os
 import signal
 import textwrap
 import time
@@ -9,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from isolation import send
 from ridgepole import read_metrics
 from ridgepole.errors import RunDirError
 from ridgepole.rundir import COPIED, list_runs, note_attempt
@@ -102,7 +102,7 @@ def test_metrics_stay_after_a_kill(command_server, tmp_path, whom):
     script = psutil.Process(int((tmp_path / "pid").read_text()))
     try:
         if whom == "script":
-            os.kill(script.pid, signal.SIGKILL)
+            send(script.pid, signal.SIGKILL)
         else:
             child.send(signal.SIGKILL)
         child.wait()

@@ -22,7 +22,7 @@ _OWN = "_wandb"
 _FILE_KINDS = {"video-file": "log_video", "audio-file": "log_audio", "html-file": "log_html"}
 _LISTS = {"images/separated": "image-file", "videos": "video-file", "audio": "audio-file", "html": "html-file"}
 _PARALLEL = {"caption": "captions", "masks": "all_masks", "boxes": "all_boxes"}
-"""What lists of media keep beside their file names, one for each file."""
+"""Keys of lists of media with one value for each file, beside the file names."""
 _NANOSECONDS = 1e-9
 _NUMBERS = (bool, int, float)
 

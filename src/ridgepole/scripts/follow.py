@@ -30,7 +30,7 @@ _LINE_BYTES = 1 << 20  # a longer line is not a line of metrics
 
 
 class Row(NamedTuple):
-    """What a script logs in one call.
+    """Metrics that a script logs in one call.
 
     Attributes:
         values: The values by name.

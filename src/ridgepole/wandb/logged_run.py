@@ -153,7 +153,7 @@ class Run:
 
     @property
     def disabled(self) -> bool:
-        """Whether nothing is kept, as with `mode="disabled"`."""
+        """True if nothing is kept, as with `mode="disabled"`."""
         return self._begun is None
 
     @property

@@ -244,16 +244,7 @@ class Executor:
                 controller.ticks.watch(controller.rehearse, 1)
             return
         gradients = GradientWatch({**controller.permanences, component.name: process}, controller.warn)
-        rehearsed = not new
-
-        def look() -> bool:
-            nonlocal rehearsed
-            if not rehearsed:
-                rehearsed = True
-                controller.rehearse()
-            return gradients.look()
-
-        controller.ticks.watch(look, STEPS)
+        controller.ticks.watch(gradients.look, STEPS)
 
     def _execute(self, process: PipelineProcess) -> None:
         """Run the body of a process; each `yield` of a generator is a tick."""
