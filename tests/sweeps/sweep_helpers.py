@@ -163,7 +163,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return found
 
 
-def until(condition, seconds: float = 30.0, what: str = "it"):
+def until(condition, seconds: float = 60.0, what: str = "it"):
     """Waits for a condition, and gives what it gave."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
