@@ -107,6 +107,25 @@ def test_a_growing_file_is_kept_in_few_segments_and_never_twice(tmp_path, store)
     assert len(stored) == len(index.files["metrics.jsonl"])  # what was merged is gone
 
 
+def test_a_checkpoint_that_vanishes_during_the_look_is_dropped_whole(tmp_path, store, monkeypatch):
+    run = small_run(tmp_path)
+    saved = CheckpointStore(run / "checkpoints", keep_last=2).save({"a": 1}, step=1, kind="manual", config_hash="")
+    uploader = Uploader(run, Objects(f"{store}/{run.name}", write=True), 1, "w")
+    uploader.upload()
+    exists = os.path.lexists
+
+    def removed_behind_the_first(path):
+        found = exists(path)
+        if "checkpoints" in str(path) and found:
+            shutil.rmtree(run / "checkpoints" / saved.info.name)
+        return found
+
+    monkeypatch.setattr("os.path.lexists", removed_behind_the_first)
+    uploader.upload()
+    there = fetch_run(f"{store}/{run.name}", tmp_path / "there", print)
+    assert not CheckpointStore(there / "checkpoints").list()
+
+
 def test_damage_and_names_that_leave_the_directory_are_refused(tmp_path, store):
     run = small_run(tmp_path)
     push(orders(run, store))

@@ -220,11 +220,14 @@ class Uploader:
         self._changed = True
 
     def _forget(self) -> None:
-        """Drop what the run has removed, such as old checkpoints."""
+        """Drop what the run has removed; a checkpoint as a whole, as it may vanish meanwhile."""
+        gone = {name for name in self._index.files if not os.path.lexists(self._run / name)}
+        folders = {folder for name in gone if (folder := name.rpartition("/")[0]).startswith(f"{rundir.CHECKPOINTS}/")}
         for name in list(self._index.files):
-            if not os.path.lexists(self._run / name):
+            folder = name.rpartition("/")[0]
+            if name in gone or folder in folders:
                 self._uploaded.pop(name, None)
-                self._checked.discard(name.rpartition("/")[0])
+                self._checked.discard(folder)
                 self._drop(name)
 
     def _commit(self) -> None:
