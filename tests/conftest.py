@@ -183,11 +183,18 @@ def tally(record_property):
     record_property("trials", total)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    """Tells which tests start processes, and lets those try once more: a busy machine may hold a process up.
+
+    The run names each test that needed it ("R", "1 rerun"). The full torture runs don't try again.
+    """
     starters = Starters()
+    again = not config.pluginmanager.has_plugin("isolation-server") and os.environ.get("RIDGEPOLE_TORTURE") != "1"
     for item in items:
         if starters.in_test(item):
             item.add_marker("process")
+        if again and (item.get_closest_marker("process") or item.get_closest_marker("isolated")):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         for mark in item.iter_markers("fault"):
             item.user_properties.append(("fault", mark.args[0]))
             break

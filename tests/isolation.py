@@ -71,12 +71,13 @@ class Isolation:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         self.config.hook.pytest_timeout_cancel_timer(item=item)  # the server keeps the time
-        began = time.time()
-        try:
-            reports = self.run(item, began)
-        except Exception:
-            self.close()
-            reports = [self.failed(item, traceback.format_exc(), began, [])]
+        reports = self.reports_of(item)
+        if item.get_closest_marker("flaky") is not None and any(report.failed for report in reports):
+            for report in reports:
+                if report.failed:
+                    report.outcome = "rerun"  # as pytest-rerunfailures counts it
+                    item.ihook.pytest_runtest_logreport(report=report)
+            reports = self.reports_of(item)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         # what earlier tests of a module share goes down here, as behind any test
@@ -85,6 +86,14 @@ class Isolation:
             item.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def reports_of(self, item):
+        began = time.time()
+        try:
+            return self.run(item, began)
+        except Exception:
+            self.close()
+            return [self.failed(item, traceback.format_exc(), began, [])]
 
     def run(self, item, began):
         """Runs a test in a child and gives its reports; one more where it ended before its last one."""
@@ -128,6 +137,7 @@ class Isolation:
         option = self.config.option
         self.folder = self.config._tmp_path_factory.mktemp("isolated")
         arguments = [f"--rootdir={self.config.rootpath}", f"--basetemp={self.folder / 'tests'}", "-pno:cacheprovider"]
+        arguments += ["-pno:rerunfailures"]  # it starts a thread, and this class tries again itself
         arguments += [f"--tb={option.tbstyle}", f"--verbosity={option.verbose}", f"--capture={option.capture}"]
         arguments += ["-n0"] if self.config.pluginmanager.has_plugin("xdist") else []
         arguments += ["--showlocals"] if option.showlocals else []

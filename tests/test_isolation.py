@@ -388,3 +388,70 @@ def test_whatever_an_isolated_test_does_it_fails_alone(tmp_path):
     assert """<property name="seen" value="{'by': 'the run'}" />""" in (tmp_path / "out.xml").read_text()
     child = Path("/proc", (tmp_path / "child").read_text(), "status")
     assert not child.exists() or "State:\tZ" in child.read_text(), "what a killed test had started lives on"
+
+
+AGAIN = """
+import os, signal
+from pathlib import Path
+import pytest
+
+def first(path):
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+@pytest.mark.isolated
+def test_dies_once():
+    if first(Path("died")):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@pytest.mark.isolated
+def test_always_fails():
+    assert 0, "each time"
+
+def test_plain_fails_once():
+    assert not first(Path("failed")), "the first time"
+
+def test_plain_always_fails():
+    assert 0
+"""
+TRY_AGAIN = """
+import isolation, pytest
+
+def pytest_configure(config):
+    isolation.register(config)
+
+def pytest_collection_modifyitems(config, items):
+    if not config.pluginmanager.has_plugin("isolation-server"):
+        for item in items:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+"""
+
+
+def test_a_test_on_processes_is_tried_once_more_and_the_run_says_so(tmp_path):
+    (tmp_path / "conftest.py").write_text(TRY_AGAIN)
+    (tmp_path / "test_again.py").write_text(AGAIN)
+    (tmp_path / "pytest.ini").write_text(SETTINGS.replace("-rA", "-rAR"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-pno:cacheprovider", f"--basetemp={tmp_path / 'base'}", "-n1"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "2 failed, 2 passed, 4 rerun" in done.stdout.splitlines()[-1], done.stdout + done.stderr
+    summary = done.stdout.partition("short test summary info")[2].splitlines()
+    ends = sorted((line.split("::")[1].split()[0], line.split()[0]) for line in summary if "::" in line)
+    assert ends == [
+        ("test_always_fails", "FAILED"),
+        ("test_always_fails", "RERUN"),
+        ("test_dies_once", "PASSED"),
+        ("test_dies_once", "RERUN"),
+        ("test_plain_always_fails", "FAILED"),
+        ("test_plain_always_fails", "RERUN"),
+        ("test_plain_fails_once", "PASSED"),
+        ("test_plain_fails_once", "RERUN"),
+    ]
