@@ -75,9 +75,11 @@ class Isolation:
         if item.get_closest_marker("flaky") is not None and any(report.failed for report in reports):
             for report in reports:
                 if report.failed:
-                    report.outcome = "rerun"  # as pytest-rerunfailures counts it
+                    report.outcome, report.rerun = "rerun", 0  # as pytest-rerunfailures has it
                     item.ihook.pytest_runtest_logreport(report=report)
             reports = self.reports_of(item)
+            for report in reports:
+                report.rerun = 1
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         # what earlier tests of a module share goes down here, as behind any test
