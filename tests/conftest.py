@@ -189,7 +189,7 @@ def pytest_collection_modifyitems(config, items):
     The run names each test that needed it ("R", "1 rerun"). The full torture runs don't try again.
     """
     starters = Starters()
-    again = not config.pluginmanager.has_plugin("isolation-server") and os.environ.get("RIDGEPOLE_TORTURE") != "1"
+    again = config.pluginmanager.has_plugin("rerunfailures") and os.environ.get("RIDGEPOLE_TORTURE") != "1"
     for item in items:
         if starters.in_test(item):
             item.add_marker("process")

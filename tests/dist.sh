@@ -37,7 +37,7 @@ fresh=$PWD/.venv/dist
 "$fresh/bin/python" -m pip install -qq --no-compile --no-deps --constraint constraints.txt torch
 wheel=$(echo dist/*.whl)
 "$uv" pip install --quiet --python "$fresh/bin/python" --constraint constraints.txt \
-  "$wheel[torch,plots,sweep,view]" scikit-learn pytest pytest-timeout hypothesis
+  "$wheel[torch,plots,sweep,view]" scikit-learn pytest pytest-rerunfailures pytest-timeout hypothesis
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cp -r tests docs README.md examples mkdocs.yml pyproject.toml "$scratch" # without src: what is imported is the wheel
