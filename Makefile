@@ -65,7 +65,7 @@ check-tests: $(READY)
 	$(BIN)/python -m pytest -n 0 -q -m 'not process and not slow and not gpu'
 
 test: lint frontend-check
-	$(BIN)/python -m pytest -n 3 # many tests wait for other processes: three keep two cores busy
+	$(BIN)/python -m pytest -n 3 --rerun-show-tracebacks # many tests wait for other processes: three keep two cores busy
 
 lowest: $(READY)
 	tests/lowest.sh

@@ -347,6 +347,105 @@ def test_media_of_every_kind(tmp_path):
     assert read_metrics(newest().path).select("name", "value").rows() == [("nested/loss", 0.5)]
 
 
+def test_presets_of_charts_are_drawn_and_other_charts_keep_their_table():
+    run = wandb.init()
+    table = wandb.Table(columns=["a", "b", "kind"], data=[[0, 1.0, "x"], [1, 2.0, "x"], [0, 3.0, "y"]])
+    presets = {
+        "line": {"x": "a", "y": "b", "stroke": "kind"},
+        "lineseries": {"step": "a", "lineVal": "b", "lineKey": "kind"},
+        "area-under-curve": {"x": "a", "y": "b", "class": "kind"},
+        "scatter": {"x": "a", "y": "b"},
+        "bar": {"label": "kind", "value": "b"},
+        "histogram": {"value": "b"},
+    }
+    for name, fields in presets.items():
+        run.log({name: wandb.plot_table(f"wandb/{name}/v0", table, fields, {"title": name})})
+    with pytest.warns(UserWarning, match="'me/own' is described at W&B's server: its table is kept"):
+        run.log({"own": wandb.plot.plot_table("me/own", table, {"x": "a"})})
+    with pytest.warns(UserWarning, match="not drawn"):
+        run.log({"old": wandb.plot.visualize("me/old", table)})
+    wandb.finish()
+    kinds = {(line["name"], line["kind"]) for line in media(newest())}
+    assert kinds == {
+        *((name, "figure") for name in presets),
+        *((f"{name}_table", "table") for name in presets),
+        *((name, "table") for name in ("own", "old")),
+    }
+
+
+@pytest.mark.parametrize("turn", [(1, 0, 0, 0), (0.5, 0.5, 0.5, 0.5), (2, 0.1, 0, 1)])
+def test_a_box_has_the_corners_of_wandb_s(turn):  # whose client drops the signs of a quaternion
+    theirs = pytest.importorskip("wandb").box3d
+    given = {"center": (1, 2, 3), "size": (2, 3, 4), "orientation": turn, "color": (255, 0, 0)}
+
+    def corners(box):
+        return np.array(sorted(np.round(np.array(box["corners"], float), 6).tolist()))
+
+    ours = wandb.box3d(**given, label="car", score=0.5)
+    assert np.allclose(corners(ours), corners(theirs(**given)))
+    assert (ours["label"], ours["score"], ours["color"]) == ("car", 0.5, [255, 0, 0])
+    with pytest.raises(ValueError, match="not all zero"):
+        wandb.box3d(**given | {"orientation": (0, 0, 0, 0)})
+
+
+def test_a_box_is_turned_by_the_signs_of_its_quaternion():
+    """A third of a turn about (1, -1, 1) takes x to z, y to -x and z to -y."""
+    box = wandb.box3d(center=(0, 0, 0), size=(2, 4, 6), orientation=(0.5, 0.5, -0.5, 0.5), color=(0, 0, 0))
+    assert np.allclose(box["corners"][0], [2, 3, -1])  # of (-1, -2, -3)
+    assert np.allclose(box["corners"][-1], [-2, -3, 1])
+
+
+def test_scenes_and_graphs_are_kept_as_json():
+    run = wandb.init()
+    box = wandb.box3d(center=(0, 0, 0), size=(1, 1, 1), orientation=(1, 0, 0, 0), color=(0, 255, 0))
+    graph = wandb.Graph()
+    graph.add_edge(graph.add_node(name="in", class_name="Input"), graph.add_node({"name": "out"}))
+    run.log({"scene": wandb.Object3D.from_point_cloud(np.zeros((2, 3)), [box]), "graph": graph})
+    run.log({"points": wandb.Object3D.from_numpy(np.ones((4, 3))), "rows": wandb.EvalTable(["a"], [[1]])})
+    wandb.finish()
+    kept = {line["name"]: newest().path / line["file"] for line in media(newest()) if "file" in line}
+    scene = orjson.loads(kept["scene"].read_bytes())
+    assert (scene["type"], scene["points"], len(scene["boxes"][0]["corners"])) == ("lidar/beta", [[0.0] * 3] * 2, 8)
+    assert orjson.loads(kept["graph"].read_bytes())["edges"] == [["in", "out"]]
+    assert np.load(kept["points"]).shape == (4, 3)
+
+
+def test_an_artifact_says_what_it_has(tmp_path):
+    run = wandb.init()
+    made = wandb.Artifact("data", "dataset")
+    made.ttl = wandb.ArtifactTTL.INHERIT
+    for name in ("a/1.txt", "a/2.txt", "b.txt"):
+        with made.new_file(name) as file:
+            file.write("12345")
+    made.add(wandb.Table(["x"], [[1], [2]]), "rows")
+    made.remove("a/2.txt")
+    with pytest.raises(FileNotFoundError, match="'none'"):
+        made.remove("none")
+    assert made.is_draft()
+    assert (made.state, made.qualified_name, made.file_count) == ("PENDING", "data", 3)
+    run.log_artifact(made, aliases=["best"]).wait()
+    wandb.finish()
+    wandb.init()
+    used = wandb.use_artifact("data:best")
+    assert (used.state, used.qualified_name, used.aliases) == ("COMMITTED", "data:v0", ["best"])
+    assert sorted(entry.name for entry in used.files()) == ["a/1.txt", "b.txt", "rows.table.json"]
+    assert used.size == sum(entry.size for entry in used.files())
+    assert Path(used.get_entry("b.txt").download(tmp_path / "one")).read_text() == "12345"
+    assert sorted(path.name for path in (tmp_path / "one").rglob("*")) == ["b.txt"]
+    with pytest.raises(KeyError, match="no file 'c'"):
+        used.get_path("c")
+    assert used.get("rows").data == [[1], [2]]
+    assert used.get("none") is None
+
+
+def test_a_run_answers_with_its_settings_and_what_waits():
+    run = wandb.init(project="p", name="n")
+    assert (run.settings.project, run.settings.run_name, run.settings.unknown) == ("p", "n", None)
+    assert run.status().sync_items_pending == 0
+    assert run.sync_dir == str(newest().path.resolve()) or run.sync_dir == str(newest().path)
+    run.pin_config_keys(["lr"])
+
+
 def test_watch_logs_histograms_of_gradients_and_parameters():
     torch = pytest.importorskip("torch")
     net = torch.nn.Linear(3, 1)

@@ -16,16 +16,18 @@ _lazy, _names, _exported = exports(
     {
         "ridgepole.errors": ("TrackerError",),
         "ridgepole.wandb.api": (
-            *("Api", "Settings", "agent", "alert", "controller", "define_metric", "finish", "init", "join", "log"),
+            *("Api", "agent", "alert", "controller", "define_metric", "finish", "init", "join", "log"),
             *("link_artifact", "link_model", "log_artifact", "log_code", "log_model", "login", "mark_preempting"),
             *("restore", "save", "setup", "sweep", "teardown", "termlog", "termwarn", "termerror", "unwatch"),
             *("use_artifact", "use_model", "watch", "AlertLevel", "Error", "UsageError", "CommError"),
         ),
-        "ridgepole.wandb.artifact": ("Artifact",),
+        "ridgepole.wandb.artifact": ("Artifact", "ArtifactTTL"),
         "ridgepole.wandb.media": (
-            *("Audio", "Histogram", "Html", "Image", "Molecule", "Object3D", "Plotly", "Table", "Video"),
+            *("Audio", "EvalTable", "Graph", "Histogram", "Html", "Image", "Molecule", "Object3D", "Plotly"),
+            *("Table", "Video", "box3d"),
         ),
-        "ridgepole.wandb.logged_run": ("Run",),
+        "ridgepole.wandb.plot": ("plot_table",),
+        "ridgepole.wandb.logged_run": ("Run", "Settings"),
     },
 )
 __version__ = "0.31.0"

@@ -20,7 +20,7 @@ from ridgepole.pipeline.trial_hook import current_hook
 from ridgepole.scripts.begun import BegunRun, join_run
 from ridgepole.scripts.record import runs_root
 from ridgepole.wandb.artifact import Artifact
-from ridgepole.wandb.logged_run import KEY, Metric, Run, read_config
+from ridgepole.wandb.logged_run import KEY, Metric, Run, Settings, read_config
 from ridgepole.wandb.mappings import Config, Summary, as_params
 
 Error = UsageError = CommError = TrackerError
@@ -47,18 +47,6 @@ class AlertLevel(enum.Enum):
     INFO = "INFO"
     WARN = "WARN"
     ERROR = "ERROR"
-
-
-class Settings:
-    """W&B's settings. Those that `init` knows count; the others have no effect."""
-
-    def __init__(self, **data: Any) -> None:
-        self.__dict__.update(data)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
 
 
 class _Session:

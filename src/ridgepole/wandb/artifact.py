@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,8 +16,38 @@ import orjson
 
 from ridgepole import rundir
 from ridgepole.errors import TrackerError
+from ridgepole.wandb.media import Table
 
 MANIFEST = "manifest.json"
+
+
+class ArtifactTTL(enum.Enum):
+    """The time for which W&B keeps an artifact; ours stay until their run is removed."""
+
+    INHERIT = 0
+
+
+class Entry:
+    """A file of an artifact.
+
+    Attributes:
+        path: Its name in the artifact.
+        size: Its size in bytes.
+    """
+
+    def __init__(self, artifact: Artifact, path: str) -> None:
+        self._artifact, self.path = artifact, path
+        self.size = artifact.entries[path].stat().st_size
+
+    @property
+    def name(self) -> str:
+        """Its name in the artifact."""
+        return self.path
+
+    def download(self, root: Any = None, **more: Any) -> str:
+        """Copy the file below a directory, as `Artifact.download` does; return its path."""
+        del more
+        return str(Path(self._artifact.copied([self.path], root), self.path))
 
 
 class Artifact:
@@ -32,6 +64,8 @@ class Artifact:
         entries: The files by their names in the artifact.
         references: Addresses by name, which are noted and not read.
         version: `v0` and so on, once it was logged.
+        aliases: Other names of the version.
+        tags: Taken for W&B's sake; has no effect, as `ttl` has none.
     """
 
     def __init__(
@@ -48,7 +82,10 @@ class Artifact:
         self.entries: dict[str, Path] = {}
         self.references: dict[str, str] = {}
         self.version = ""
-        self._made: tempfile.TemporaryDirectory[str] | None = None
+        self.aliases: list[str] = []
+        self.tags: list[str] = []
+        self.ttl: Any = ArtifactTTL.INHERIT
+        self._made: Path | None = None
 
     def add_file(self, local_path: Any, name: str | None = None, **more: Any) -> None:
         """Add a file.
@@ -79,8 +116,10 @@ class Artifact:
     @contextlib.contextmanager
     def new_file(self, name: str, mode: str = "w", encoding: str | None = None) -> Iterator[IO[Any]]:
         """Add a file that the block of a `with` statement writes."""
-        self._made = self._made or tempfile.TemporaryDirectory()
-        path = Path(self._made.name) / name
+        if self._made is None:
+            self._made = Path(tempfile.mkdtemp())
+            weakref.finalize(self, shutil.rmtree, self._made, ignore_errors=True)
+        path = self._made / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open(mode, encoding=encoding) as file:
             yield file
@@ -100,6 +139,71 @@ class Artifact:
         """Return the artifact: it is kept already."""
         del timeout
         return self
+
+    finalize = wait
+
+    @property
+    def qualified_name(self) -> str:
+        """Name and version."""
+        return f"{self.name}:{self.version}" if self.version else self.name
+
+    @property
+    def state(self) -> str:
+        """`COMMITTED` once it was logged, `PENDING` before."""
+        return "COMMITTED" if self.version else "PENDING"
+
+    @property
+    def size(self) -> int:
+        """The size of all its files in bytes."""
+        return sum(entry.size for entry in self.files())
+
+    @property
+    def file_count(self) -> int:
+        """The number of its files."""
+        return len(self.entries)
+
+    def is_draft(self) -> bool:
+        """Return whether it was not logged yet."""
+        return not self.version
+
+    def files(self, names: Iterable[str] | None = None, per_page: int = 50) -> list[Entry]:
+        """Return its files, or those of some names."""
+        del per_page
+        wanted = None if names is None else {*names}
+        return [Entry(self, name) for name in self.entries if wanted is None or name in wanted]
+
+    def get_entry(self, name: str) -> Entry:
+        """Return a file by its name in the artifact.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        if name not in self.entries:
+            raise KeyError(f"the artifact {self.name!r} has no file {name!r}")
+        return Entry(self, name)
+
+    get_path = get_entry
+
+    def get(self, name: str) -> Any:
+        """Return a table that `add` has kept under a name; None if there is none."""
+        path = self.entries.get(f"{name}.table.json")
+        if path is None:
+            return None
+        kept = json.loads(path.read_text())
+        return Table(columns=kept["columns"], data=kept["data"])
+
+    def remove(self, item: Any) -> None:
+        """Take a file or a directory out of it.
+
+        Raises:
+            FileNotFoundError: If it has neither.
+        """
+        name = item.path if isinstance(item, Entry) else str(item).rstrip("/")
+        gone = [each for each in self.entries if each == name or each.startswith(f"{name}/")]
+        if not gone:
+            raise FileNotFoundError(f"the artifact {self.name!r} has no file {name!r}")
+        for each in gone:
+            del self.entries[each]
 
     def manifest(self, aliases: list[str]) -> dict[str, Any]:
         """Return what is noted beside the files."""
@@ -122,9 +226,13 @@ class Artifact:
             **more: Taken for W&B's sake; has no effect.
         """
         del more
+        return self.copied(self.entries, root)
+
+    def copied(self, names: Iterable[str], root: Any) -> str:
+        """Copy some of its files to a directory, as `download` does; return the directory."""
         folder = Path(root) if root is not None else Path("artifacts", f"{self.name}:{self.version}")
-        for name, path in self.entries.items():
-            target = folder / name
+        for name in names:
+            path, target = self.entries[name], folder / name
             if folder.absolute() not in target.absolute().parents or ".." in target.parts:
                 raise TrackerError(f"the artifact {self.name!r} names a file outside of it: {name!r}")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,5 +273,6 @@ def find_artifact(root: Path, spec: str) -> Artifact:
         if version in ("", "latest", manifest["version"], *manifest["aliases"]):
             found = Artifact(name, manifest["type"], manifest["description"], manifest["metadata"])
             found.entries, found.references, found.version = entries, manifest["references"], manifest["version"]
+            found.aliases = list(manifest["aliases"])
             return found
     raise TrackerError(f"no run in {root} has the artifact {spec!r}; W&B's own artifacts need W&B's client")

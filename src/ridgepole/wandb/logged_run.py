@@ -161,6 +161,23 @@ class Run:
         """The start, in seconds since the epoch."""
         return self._started
 
+    @property
+    def sync_dir(self) -> str:
+        """The run directory; the place of `dir` where there is none."""
+        return str(self.ridgepole_dir or Path(self.dir).parent)
+
+    @property
+    def settings(self) -> Settings:
+        """The arguments of `init`; any other name is None."""
+        return Settings(**self._fields, run_id=self._fields.get("id"), run_name=self.name)
+
+    def status(self) -> Settings:
+        """Return that nothing waits to be sent."""
+        return Settings(sync_items_total=0, sync_items_pending=0, sync_time=None)
+
+    def pin_config_keys(self, keys: Sequence[str]) -> None:
+        """Do nothing: `ridgepole view` shows the values that differ between runs."""
+
     # --- logging
 
     def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None, **more: Any) -> None:
@@ -352,7 +369,8 @@ class Run:
             self._logger.log_artifact(path, name=prefix + label, step=self._step)
         import orjson
 
-        data = orjson.dumps(artifact.manifest(list(aliases or ())), default=str, option=orjson.OPT_INDENT_2)
+        artifact.aliases = list(aliases or ())
+        data = orjson.dumps(artifact.manifest(artifact.aliases), default=str, option=orjson.OPT_INDENT_2)
         kept = MediaFile(kind="artifact", suffix=".json", data=data)
         self._logger._log_media_file(prefix + MANIFEST, kept, self._step)  # noqa: SLF001 - bytes, not a file
         return artifact
@@ -486,6 +504,18 @@ class Run:
         self._noted |= more
         if self._begun is not None and self._begun.has_record:
             self._begun.note(KEY, {key: value for key, value in (self._fields | self._noted).items() if value})
+
+
+class Settings:
+    """W&B's settings. Those that `init` knows count; the others have no effect."""
+
+    def __init__(self, **data: Any) -> None:
+        self.__dict__.update(data)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
 
 
 class Metric:

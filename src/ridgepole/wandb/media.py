@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -200,6 +201,10 @@ class Table(Media):
         logger.log_table(name, rows, columns=self.columns, step=step)
 
 
+class EvalTable(Table):
+    """A table of an evaluation; a table like any other here."""
+
+
 def _cell(value: Any) -> Any:
     """Return a value for a table: the image itself, the text of other media."""
     if isinstance(value, Image):
@@ -301,20 +306,85 @@ class _Kept(_FileOrArray):
         if isinstance(self._data, str | os.PathLike) and Path(self._data).is_file():
             logger.log_artifact(self._data, name=name, step=step)
             return
-        array, suffix = to_array(self._data), self._suffix
+        data, suffix = self._stored()
+        logger._log_media_file(name, MediaFile(kind="artifact", suffix=suffix, data=data), step)  # noqa: SLF001 - bytes
+
+    def _stored(self) -> tuple[bytes, str]:
+        if isinstance(self._data, Mapping):
+            return _json(self._data), ".json"
+        array = to_array(self._data)
         if array is not None:
             import numpy as np
 
-            buffer, suffix = io.BytesIO(), ".npy"
+            buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
-            data = buffer.getvalue()
-        else:
-            data = (self._data.read() if hasattr(self._data, "read") else str(self._data)).encode()
-        logger._log_media_file(name, MediaFile(kind="artifact", suffix=suffix, data=data), step)  # noqa: SLF001 - bytes
+            return buffer.getvalue(), ".npy"
+        text = self._data.read() if hasattr(self._data, "read") else str(self._data)
+        return text.encode(), self._suffix
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value)).encode()
 
 
 class Object3D(_Kept):
     """A cloud of points or a scene; kept as a file, and not drawn."""
+
+    @classmethod
+    def from_file(cls, data_or_path: Any, file_type: str | None = None) -> Object3D:
+        """Return the object in a file, or in an open one of a type such as `"obj"`."""
+        return cls(data_or_path, file_type=file_type)
+
+    @classmethod
+    def from_numpy(cls, data: Any) -> Object3D:
+        """Return a cloud of points: an array with a row of 3, 4 or 6 values a point."""
+        return cls(data)
+
+    @classmethod
+    def from_point_cloud(
+        cls,
+        points: Any,
+        boxes: Sequence[Any],
+        vectors: Sequence[Any] | None = None,
+        point_cloud_type: str = "lidar/beta",
+    ) -> Object3D:
+        """Return a scene of points, boxes as `box3d` returns them, and arrows."""
+        return cls({"type": point_cloud_type, "points": points, "boxes": boxes, "vectors": vectors or []})
+
+
+def box3d(
+    *, center: Any, size: Any, orientation: Any, color: Any, label: str | None = None, score: float | None = None
+) -> dict[str, Any]:
+    """Return a box for `Object3D.from_point_cloud`.
+
+    Args:
+        center: Its middle.
+        size: Its three edges.
+        orientation: A quaternion `[r, x, y, z]` that isn't zero; the box is turned by it.
+        color: Red, green and blue, from 0 to 255.
+        label: A text for it.
+        score: A number for it.
+
+    Raises:
+        ValueError: If a shape is wrong, or the quaternion is zero.
+    """
+    import numpy as np
+
+    middle, edges, turn = (np.asarray(each, dtype=float) for each in (center, size, orientation))
+    if (middle.shape, edges.shape, turn.shape) != ((3,), (3,), (4,)) or not np.any(turn):
+        raise ValueError("box3d takes a center and a size of 3 numbers, and an orientation of 4 that are not all zero")
+    r, x, y, z = turn / np.linalg.norm(turn)
+    # https://en.wikipedia.org/wiki/Quaternions_and_spatial_rotation
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * r), 2 * (x * z + y * r)],
+            [2 * (x * y + z * r), 1 - 2 * (x * x + z * z), 2 * (y * z - x * r)],
+            [2 * (x * z - y * r), 2 * (y * z + x * r), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    signs = np.array([[a, b, c] for a in (-0.5, 0.5) for b in (-0.5, 0.5) for c in (-0.5, 0.5)])
+    box: dict[str, Any] = {"corners": (middle + signs * edges @ rotation.T).tolist(), "color": list(color)}
+    return box | {key: value for key, value in (("label", label), ("score", score)) if value is not None}
 
 
 class Molecule(_Kept):
@@ -329,3 +399,38 @@ class Plotly(Media):
 
     def _log(self, logger: BaseLoggerManager, name: str, step: int) -> None:
         logger.log_figure(name, self._figure, step=step)
+
+
+class Graph(_Kept):
+    """The layers of a network and how they are joined; kept as JSON, and not drawn."""
+
+    def __init__(self, format: str = "keras") -> None:  # noqa: A002 - W&B's word
+        self.nodes: list[dict[str, Any]] = []
+        self.edges: list[tuple[Any, Any]] = []
+        super().__init__({"format": format, "nodes": self.nodes, "edges": self.edges})
+
+    def add_node(self, node: Any = None, **fields: Any) -> dict[str, Any]:
+        """Add a node, by a mapping or by its fields, such as `name` and `class_name`; return it."""
+        made = {**(node or {}), **fields}
+        self.nodes.append(made)
+        return made
+
+    def add_edge(self, from_node: Any, to_node: Any) -> tuple[Any, Any]:
+        """Join two nodes; return the edge."""
+        names = tuple(node.get("name", node) if isinstance(node, Mapping) else node for node in (from_node, to_node))
+        self.edges.append((names[0], names[1]))
+        return self.edges[-1]
+
+    @classmethod
+    def from_keras(cls, model: Any) -> Graph:
+        """Return the layers of a Keras model, each joined to the one before it."""
+        graph = cls()
+        for layer in model.layers:
+            graph.add_node(
+                name=layer.name,
+                class_name=type(layer).__name__,
+                num_parameters=layer.count_params() if getattr(layer, "built", False) else None,
+            )
+        for before, after in zip(graph.nodes, graph.nodes[1:], strict=False):
+            graph.add_edge(before, after)
+        return graph

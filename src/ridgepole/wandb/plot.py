@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ridgepole.loggers.base import BaseLoggerManager
@@ -87,6 +88,43 @@ def line_series(
         for x, y in zip(points, values, strict=True)
     ]
     return line(Table(["step", "lineKey", "lineVal"], rows), "step", "lineVal", "lineKey", title or xname, split_table)
+
+
+def plot_table(
+    vega_spec_name: str,
+    data_table: Table,
+    fields: Mapping[str, str],
+    string_fields: Mapping[str, str] | None = None,
+    split_table: bool = False,
+) -> Chart | Table:
+    """Draw a table as one of W&B's own presets, such as `"wandb/line/v0"`.
+
+    Other specifications are at W&B's server. With these, the table is kept, and a warning says
+    that it is not drawn.
+
+    Args:
+        vega_spec_name: The name of the preset.
+        data_table: The table.
+        fields: The parts of the preset, such as `x`, and the columns that they show.
+        string_fields: Texts of the preset; `title` counts.
+        split_table: Taken for W&B's sake; has no effect.
+    """
+    del split_table
+    draw, names = _PRESETS.get(vega_spec_name.rpartition("/")[0], (None, ()))
+    if draw is None or not {*names[:2]} <= fields.keys():
+        warnings.warn(
+            f"the chart {vega_spec_name!r} is described at W&B's server: its table is kept, and not drawn",
+            UserWarning,
+            stacklevel=2,
+        )
+        return data_table
+    columns = [fields[name] for name in names if name in fields]
+    return draw(data_table, *columns, title=(string_fields or {}).get("title", ""))
+
+
+def visualize(id: str, value: Table) -> Chart | Table:  # noqa: A002 - W&B's word
+    """Keep the table of a chart by the name of its preset, as W&B's early versions have it."""
+    return plot_table(id, value, {})
 
 
 def scatter(table: Table, x: str, y: str, title: str = "", split_table: bool = False) -> Chart:
@@ -224,3 +262,13 @@ def _curve(
         name = labels[at] if labels is not None else str(each)
         rows += [[name, float(x), float(y)] for x, y in zip(xs, ys, strict=True)]
     return line(Table(["class", *axes], rows), *axes, "class", title)
+
+
+_PRESETS: Mapping[str, tuple[Callable[..., Chart], tuple[str, ...]]] = {
+    "wandb/line": (line, ("x", "y", "stroke")),
+    "wandb/lineseries": (line, ("step", "lineVal", "lineKey")),
+    "wandb/area-under-curve": (line, ("x", "y", "class")),
+    "wandb/scatter": (scatter, ("x", "y")),
+    "wandb/bar": (bar, ("label", "value")),
+    "wandb/histogram": (histogram, ("value",)),
+}
