@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("ridgepole")
 
 _POLL_SECONDS = 0.5
-_FIRST_LOOK, _LONGEST_PAUSE = 1.0, 30.0
+_FIRST_LOOK, _LONGEST_PAUSE = 1.0, 5.0
+_SHARE = 0.01  # of the time, at most, for looks: many processes have many files open
 
 
 def copying_environ() -> dict[str, str]:
@@ -130,10 +131,12 @@ class OtherLibraries:
         pause = _FIRST_LOOK
         due = time.monotonic() + pause
         while not self._ended.wait(_POLL_SECONDS):
-            if time.monotonic() >= due:
+            began = time.monotonic()
+            if began >= due:
                 self._files.look()
+                ended = time.monotonic()
                 pause = min(2 * pause, _LONGEST_PAUSE)
-                due = time.monotonic() + pause
+                due = ended + max(pause, (ended - began) / _SHARE)
             self._copy()
 
     def _copy(self, *, ended: bool = False) -> None:

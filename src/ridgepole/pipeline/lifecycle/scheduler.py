@@ -69,6 +69,8 @@ class CheckpointScheduler(Ticks):
         self.lacks_boundary = False
         self._look: Callable[[], bool] | None = None
         self._watched_until = 0
+        self._rehearsal: Callable[[], object] = lambda: None
+        self._rehearsal_time = math.inf
         self.guard: RunInspection | None = None
         self._policy = policy
         self._guard = guard
@@ -89,6 +91,7 @@ class CheckpointScheduler(Ticks):
 
     def schedule(self) -> None:
         """Compute when the next checkpoint is due, from now on."""
+        self._rehearsal_time = math.inf
         self._triggers.restart(self.count, monotonic())
         self._due_count, self._due_time = self._triggers.count, self._next_time()
         self._watch_next()
@@ -99,13 +102,24 @@ class CheckpointScheduler(Ticks):
         self._due_time = self._next_time()
 
     def _next_time(self) -> float:
-        return self._triggers.time if self.guard is None else min(self._triggers.time, self.guard.due)
+        return min(self._triggers.time, self._rehearsal_time, math.inf if self.guard is None else self.guard.due)
 
     def inspect(self) -> None:
         """Let the guard look, if that is due."""
         if self.guard is not None and monotonic() >= self.guard.due:
             self.guard.inspect()
             self._due_time = self._next_time()
+
+    def rehearse_after(self, seconds: float, rehearsal: Callable[[], object]) -> None:
+        """Call a function once at the first step after a time, unless a checkpoint comes before."""
+        self._rehearsal, self._rehearsal_time = rehearsal, monotonic() + seconds
+        self._due_time = self._next_time()
+
+    def _rehearse(self) -> None:
+        if monotonic() >= self._rehearsal_time:
+            self._rehearsal_time = math.inf
+            self._due_time = self._next_time()
+            self._rehearsal()
 
     def ask_checkpoint(self, kind: Kind) -> None:
         """Take a checkpoint for a reason that only this rank knows."""
@@ -179,6 +193,7 @@ class CheckpointScheduler(Ticks):
                 self._checkpoint(kind)
                 if guard.requested is not None:  # it came meanwhile; this step is stored
                     raise guard.requested
+            self._rehearse()
 
     def _due(self) -> Kind | None:
         return self._triggers.due(self.count, monotonic())

@@ -350,7 +350,7 @@ class Controller:
             self.warn(f"the changed configuration was not recorded: {error}")
 
     def rehearse(self) -> bool:
-        """Warn of states that a checkpoint could not store; called once, at the first step.
+        """Warn of states that a checkpoint could not store; called once, early.
 
         Returns:
             False: once is enough.

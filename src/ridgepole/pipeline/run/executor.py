@@ -28,6 +28,8 @@ from ridgepole.processes import PipelineProcess, skip_of
 if TYPE_CHECKING:
     from ridgepole.pipeline.cache.store import CacheKey, ProcessCache
 
+_REHEARSAL_SECONDS = 10.0  # by then optimisers have their states, and little is lost
+
 
 class FunctionProcess(PipelineProcess):
     """A function under `@process`, with its arguments filled."""
@@ -208,7 +210,7 @@ class Executor:
                 return skipped
         self._restore_process(process, point)
         if self.plan.policy.enabled:
-            self._watch_first_steps(component, process, new=point is None)
+            self._watch_beginning(component, process, new=point is None)
         try:
             with self.guard.user_code():
                 self._execute(process)
@@ -236,13 +238,15 @@ class Executor:
             controller.process_run = None
         return False
 
-    def _watch_first_steps(self, component: ComponentPlan, process: PipelineProcess, *, new: bool) -> None:
-        """Look at the first steps of a process for states that no checkpoint will hold."""
+    def _watch_beginning(self, component: ComponentPlan, process: PipelineProcess, *, new: bool) -> None:
+        """Look early in a process for states that no checkpoint will hold."""
         controller = self.controller
         if controller.world_size > 1:
             if new:
                 controller.ticks.watch(controller.rehearse, 1)
             return
+        if new:
+            controller.ticks.rehearse_after(_REHEARSAL_SECONDS, controller.rehearse)
         gradients = GradientWatch({**controller.permanences, component.name: process}, controller.warn)
         controller.ticks.watch(gradients.look, STEPS)
 
