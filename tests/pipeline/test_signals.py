@@ -282,22 +282,22 @@ def test_sigterm_where_nothing_ticks_any_more_raises_by_itself(start):
 
 
 ESCALATIONS = [
-    ("step 2", [signal.SIGUSR1, signal.SIGTERM], 75),
-    ("step 2", [signal.SIGTERM, signal.SIGTERM], 143),
-    ("saving", [signal.SIGTERM, signal.SIGTERM], 143),
-    ("saving", [signal.SIGINT, signal.SIGTERM], 130),
+    ("step 2", [signal.SIGUSR1, signal.SIGTERM], {75, 143}),  # two at once may reach two threads, in any order
+    ("step 2", [signal.SIGTERM, signal.SIGTERM], {143}),
+    ("saving", [signal.SIGTERM, signal.SIGTERM], {143}),
+    ("saving", [signal.SIGINT, signal.SIGTERM], {130}),
 ]
 
 
-@pytest.mark.parametrize(("where", "numbers", "code"), ESCALATIONS, ids=lambda value: str(value))
-def test_a_scheduler_that_repeats_itself_costs_no_checkpoint(numbers, code, where, start, ridgepole):
+@pytest.mark.parametrize(("where", "numbers", "codes"), ESCALATIONS, ids=lambda value: str(value))
+def test_a_scheduler_that_repeats_itself_costs_no_checkpoint(numbers, codes, where, start, ridgepole):
     """In the middle of a long step, and of the checkpoint that the first signal has asked for."""
     run = start("Long", held="Saving").until("step 2").send(numbers[0])
     if where == "saving":
         run.until(where)
     for number in numbers[1:]:
         run.send(number)
-    assert run.end() == code, run.lines
+    assert run.end() in codes, run.lines
     assert run.count("saved") == 1
     assert run.count("cleanup done") == 1
     assert run.record["status"] == "interrupted"
