@@ -28,7 +28,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-STEPS_BETWEEN = 120  # these take longer than a save
+STEPS_BETWEEN = 600  # these must take longer than a save
 STEPS = 3 * STEPS_BETWEEN - 1
 NAMES = ("foreground", "background", "torch.save", "DCP async_save", "Lightning")
 
@@ -49,7 +49,7 @@ class Training:
             parameter.grad = torch.zeros_like(parameter)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        self.matrix = torch.randn(700, 700)
+        self.matrix = torch.randn(350, 350)
         self.times: list[float] = []
 
     def state(self) -> dict[str, Any]:
@@ -71,6 +71,7 @@ class Training:
 
 def by_ridgepole(training: Training, folder: Path, *, background: bool) -> None:
     from ridgepole import Permanence, Pipeline, process, track
+    from ridgepole.checkpoint import CheckpointStore
 
     class Model(Permanence):
         def state_dict(self) -> dict[str, Any]:
@@ -92,10 +93,16 @@ def by_ridgepole(training: Training, folder: Path, *, background: bool) -> None:
             began = now
             training.step()
 
-    policy = {"every_steps": STEPS_BETWEEN, "every_minutes": None, "after_process": False, "background": background}
-    Pipeline("bench", progress=False, seed=1, checkpoint=policy, console=False, guard=False).permanence(
-        "model", Model
-    ).process("train", train).run(folder)
+    policy = {"every_steps": STEPS_BETWEEN, "every_minutes": None, "keep_last": 3, "background": background}
+    done = (
+        Pipeline("bench", progress=False, seed=1, checkpoint=policy, console=False, guard=False)
+        .permanence("model", Model)
+        .process("train", train)
+        .run(folder)
+    )
+    stored = [info.step for info in CheckpointStore(done.path / "checkpoints").list()]
+    if not {STEPS_BETWEEN, 2 * STEPS_BETWEEN} <= {*stored}:
+        raise SystemExit(f"only the checkpoints {stored} were stored: a save took longer than {STEPS_BETWEEN} steps")
 
 
 def by_torch(training: Training, folder: Path) -> None:
