@@ -28,7 +28,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-STEPS_BETWEEN = 600  # these must take longer than a save
+STEPS_BETWEEN = 1000  # these must take longer than a save
 STEPS = 3 * STEPS_BETWEEN - 1
 NAMES = ("foreground", "background", "torch.save", "DCP async_save", "Lightning")
 

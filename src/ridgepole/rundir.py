@@ -353,7 +353,7 @@ def list_runs(root: Path) -> Iterator[RunInfo]:
 
 
 def find_run(spec: str, root: Path, here: Path | None = None) -> RunInfo:
-    """Find a run by id, unique prefix, unique name, path, or `latest`.
+    """Find a run by id, unique prefix or last part of it, unique name, path, or `latest`.
 
     Args:
         spec: The run. `latest` is the newest run of the project here.
@@ -375,7 +375,7 @@ def find_run(spec: str, root: Path, here: Path | None = None) -> RunInfo:
     names = [run.id for run in runs]
     fitting = [name for name in names if name.startswith(spec)] if spec else []
     if not fitting and spec:
-        fitting = [run.id for run in runs if run.labels.name == spec]
+        fitting = [run.id for run in runs if run.labels.name == spec or run.id.rpartition("-")[2] == spec]
     if len(fitting) == 1:
         return read_run(root / fitting[0])
     if fitting:

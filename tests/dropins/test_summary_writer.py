@@ -293,7 +293,7 @@ def test_it_logs_into_the_run_that_surrounds_it():
     assert len(list(list_runs(Path("runs")))) == 1
     assert newest().labels.name == "outer"
     assert newest().json("config.resolved.json")["params"] == {"a": 1, "lr": 0.1}
-    assert read_metrics(newest().path)["name"].to_list() == ["mine", "loss", "mine"]
+    assert read_metrics(newest().path)["name"].to_list() == ["mine", "loss", "acc", "mine"]
 
 
 def test_a_step_below_zero_is_at_zero_in_the_record():

@@ -398,6 +398,8 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
     if rest:
         several = any(each.startswith("-m") or each == "--multirun" for each in rest)
         hint = "; a sweep tries several values: ridgepole sweep start" if several else ""
+        if str(getattr(arguments, "file", "")).endswith(".py"):
+            hint = "; the script's own arguments come after --"
         parser.error(f"unrecognized arguments: {_masked(' '.join(rest))}{hint}")
     return arguments
 

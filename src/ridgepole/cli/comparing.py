@@ -33,7 +33,7 @@ def compare(arguments: argparse.Namespace, root: Path) -> int:
         (section, cell(value.label), *_cells(value, baseline)) for section, values in found.items() for value in values
     ]
     if rows:
-        columns(rows, ("", "KEY", *(_head(run) for run in runs)))
+        columns(rows, ("", "KEY", *_heads(runs)))
     else:
         say("no differences")
     return 0
@@ -79,6 +79,9 @@ def _cells(value: ComparedValue, baseline: int | None) -> list[str]:
     return cells
 
 
-def _head(run: RunInfo) -> str:
-    name = run.labels.name
-    return cell(name, 30) if name else run.id
+def _heads(runs: Sequence[RunInfo]) -> list[str]:
+    """Return the name of each run, or its id where it has none or another one has the same."""
+    names = [run.labels.name for run in runs]
+    return [
+        cell(name, 30) if name and names.count(name) == 1 else run.id for name, run in zip(names, runs, strict=True)
+    ]

@@ -35,8 +35,13 @@ def print_metrics(arguments: argparse.Namespace, root: Path) -> int:
     ]
     if rows:
         columns(rows, ("SEQ", "STEP", "TIME (UTC)", "METRIC", "VALUE"))
+    elif arguments.since is not None:
+        say(f"no values after {arguments.since}")
+    elif arguments.name:
+        names = {name for line in read_since(path, None, ()).records for name in line["metrics"]}
+        say(f"no values of that name; the run has: {', '.join(map(cell, sorted(names))) or 'no metrics'}")
     else:
-        say("no values" if arguments.since is None else f"no values after {arguments.since}")
+        say("no values")
     return 0
 
 

@@ -297,7 +297,8 @@ def how_it_ended(name: str, code: int) -> str:
     except ValueError:
         word = f"signal {-code}"
     hints = {"SIGKILL": ", as when memory runs out", "SIGSEGV": " (a segmentation fault)"}
-    return f"{name} was killed by {word}{hints.get(word, '')}"
+    verb = "stopped" if word == "SIGINT" else "killed"  # by Ctrl-C
+    return f"{name} was {verb} by {word}{hints.get(word, '')}"
 
 
 def newest_unfinished(root: Path, script: Script, name: str | None = None) -> RunInfo | None:

@@ -448,6 +448,8 @@ class ScriptRun:
 
     def _save(self, directory: Path, state: Any) -> None:
         self.logger.checkpoint()
+        # A loop that never ticks counts its steps by what it logs
+        step = self.step if self._ticks.count else max(self.step, self.logger.global_step)
         states = {_STATE: state, _LOGGER: self.logger.state_dict()}
         if self._listener is not None:
             states[LISTENER] = self._listener.state_dict()
@@ -456,12 +458,12 @@ class ScriptRun:
             "permanences": states,
             "process": {},
             "outcomes": [],
-            "framework": {"step": self.step, "count": self._ticks.count, "rng": seeding.capture()},
+            "framework": {"step": step, "count": self._ticks.count, "rng": seeding.capture()},
         }
         store = CheckpointStore(directory / rundir.CHECKPOINTS, keep_last=self._keep_last)
         saved = store.save(
             whole,
-            step=self.step,
+            step=step,
             kind="manual",
             config_hash=hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest(),
             meta={"position": 0, "process": None, "resumable": True, "attempt": self.attempt},

@@ -223,6 +223,7 @@ class SummaryWriter(TorchSummaryWriter):
         """Add hyperparameters and the numbers that runs are compared by."""
         super().add_hparams(hparam_dict, metric_dict, hparam_domain_discrete, run_name, global_step)
         self.run.logger.log_hparams(hparam_dict, metric_dict, step=_step(global_step))
+        self.run.log(metric_dict, step=_step(global_step))
         self.run.record_params(hparam_dict)
 
     def add_video(

@@ -186,7 +186,9 @@ def init(
             session.warn("mode='online': the run is kept here; to send it: ridgepole export RUN --to wandb")
         if resume not in (None, False, "never"):
             begun.keep_earlier()
-    fields["id"] = fields["id"] or secrets.token_hex(_ID_LETTERS)
+    directory = begun.dir if begun is not None and begun.has_record else None
+    # The end of our id, by which commands find the run
+    fields["id"] = fields["id"] or (directory.name.rpartition("-")[2] if directory else secrets.token_hex(_ID_LETTERS))
     fields |= {
         "mode": mode,
         "resumed": begun is not None and begun.continues,

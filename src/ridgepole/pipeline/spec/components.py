@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -108,7 +109,11 @@ def _read_keys(report: Report, component: ComponentSpec, table: Mapping[str, Any
 def _find_target(report: Report, registry: Registry, component: ComponentSpec, named: Any) -> None:
     path, kind = (*component.path, "type"), component.kind
     if named is None:
-        report.add(component.path, f"the {kind} {component.name!r} has no type", 'add type = "..."')
+        close = difflib.get_close_matches("type", component.given, 1, 0.7)
+        where, advice = component.path, 'add type = "..."'
+        if close:
+            where, advice = component.given[close[0]][1], f"did you mean 'type'? {close[0]!r} would be a parameter"
+        report.add(where, f"the {kind} {component.name!r} has no type", advice, key=bool(close))
     elif isinstance(named, str):
         entry = registry.find(kind, named)
         if isinstance(entry, Entry):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -40,6 +41,7 @@ class Axis:
     # For each trial, the number, or of a choice the index in `ticks`
     values: tuple[float | None, ...]
     step: float = 0.0  # the distance of two neighbours of a choice
+    shared: frozenset[float] = frozenset()  # the places of a choice that several trials have
 
     def labels(self, length: int) -> list[str]:
         """Return the labels of the ticks, each of at most `length` characters.
@@ -54,9 +56,9 @@ class Axis:
         return [short(label, length) for label in labels]
 
     def drawn(self, row: int, most: float = _MOST_ASIDE) -> float | None:
-        """Return where to draw a trial; trials with the same choice are spread over a band."""
+        """Return where to draw a trial; several with the same choice are spread over a band."""
         place = self.places[row]
-        if place is None or not self.step:
+        if place is None or place not in self.shared:
             return place
         return place + ((row * _GOLDEN) % 1 - 0.5) * min(self.step * _ASIDE, most)
 
@@ -168,7 +170,9 @@ def _choice(name: str, column: Sequence[Any], values: Sequence[Any]) -> Axis:
     found = [None if value is _MISSING else position[canonical(value)] for value in column]
     places = tuple(None if index is None else at[index] for index in found)
     ticks = tuple(zip(at, labels, strict=True))
-    return Axis(name=name, kind="choice", ticks=ticks, places=places, values=tuple(found), step=step)
+    counts = Counter(place for place in places if place is not None)
+    shared = frozenset(place for place, count in counts.items() if count > 1)
+    return Axis(name=name, kind="choice", ticks=ticks, places=places, values=tuple(found), step=step, shared=shared)
 
 
 def _is_number(value: Any) -> bool:
