@@ -111,7 +111,7 @@ class RunDir:
         except OSError as error:
             reason = error.strerror or str(error)
             raise RunDirError(
-                f"can't make a run directory in {root}: {reason}; name another with --runs-dir"
+                f"can't make a run directory in {root}: {reason}; name another with --runs-dir or RIDGEPOLE_RUNS_DIR"
             ) from error
         return run
 
@@ -379,7 +379,9 @@ def find_run(spec: str, root: Path, here: Path | None = None) -> RunInfo:
     if len(fitting) == 1:
         return read_run(root / fitting[0])
     if fitting:
-        raise RunDirError(f"{spec!r} matches {len(fitting)} runs in {root}: {', '.join(fitting[:5])}")
+        raise RunDirError(
+            f"{spec!r} matches {len(fitting)} runs in {root}: {', '.join(fitting[:5])}{', …' * (len(fitting) > 5)}"
+        )
     hint = did_you_mean(spec, names)
     raise RunDirError(f"no run {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
 

@@ -58,3 +58,14 @@ def test_arguments_of_a_script_come_after_dashes(ridgepole):
     done = ridgepole("run", "line.py", "--lr", "0.1")
     assert done.returncode == 2
     assert "unrecognized arguments: --lr 0.1; the script's own arguments come after --" in done.stderr
+
+
+def test_a_run_that_diverged_says_so(tmp_path, ridgepole):
+    (tmp_path / "line.py").write_text(
+        "import ridgepole\nwith ridgepole.run('line') as run:\n    run.log({'loss': float('nan'), 'rate': 0.1})\n"
+    )
+    assert ridgepole("run", "line.py").returncode == 0
+    assert "loss not finite" in ridgepole("runs", "ls").stdout
+    lines = [line.split() for line in ridgepole("runs", "show", "latest").stdout.splitlines()]
+    assert ["loss", "not", "finite", "-", "-", "1"] in lines
+    assert ["rate", "0.1", "0.1", "0.1", "1"] in lines

@@ -89,11 +89,12 @@ def test_the_digits_template_is_the_example(ridgepole, tmp_path):
 
 @pytest.mark.parametrize("template", ["minimal", "digits"])
 @pytest.mark.parametrize("name", ["a", "a_name_that_is_much_longer"])
-def test_the_comments_of_the_file_are_aligned(template, name, ridgepole, tmp_path):
+def test_the_comments_of_a_new_project_are_aligned(template, name, ridgepole, tmp_path):
     assert ridgepole("new", name, "--template", template).returncode == 0
-    lines = (tmp_path / name / f"{name}.toml").read_text().splitlines()
-    columns = {line.index("  # ") for line in lines if "  # " in line}
-    assert len(columns) == 1, lines
+    for file in (f"{name}.toml", "README.md"):
+        lines = (tmp_path / name / file).read_text().splitlines()
+        columns = {line.index("  # ") for line in lines if "  # " in line}
+        assert len(columns) == 1, lines
 
 
 def test_an_empty_directory_is_filled(ridgepole, tmp_path):

@@ -75,7 +75,7 @@ def _cells(value: ComparedValue, baseline: int | None) -> list[str]:
     cells = [cell(each) for each in value.values]
     for at, percent in enumerate(value.percent):
         if percent is not None and at != baseline:
-            cells[at] += f" ({percent:+.3g}%)"
+            cells[at] += f" ({percent:+.0f}%)" if abs(percent) >= 1000 else f" ({percent:+.3g}%)"
     return cells
 
 

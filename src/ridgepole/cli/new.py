@@ -100,7 +100,7 @@ def _rename(project: Path, name: str) -> None:
         if path.is_file() and path.suffix in (".toml", ".py", ".md"):
             text = path.read_text(encoding="utf-8")
             text = _PLACEHOLDER.sub(name, text)
-            path.write_text(_aligned(text) if path.suffix == ".toml" else text, encoding="utf-8")
+            path.write_text(text if path.suffix == ".py" else _aligned(text), encoding="utf-8")
         renamed = _PLACEHOLDER.sub(name, path.name)
         if renamed != path.name:
             path.rename(path.with_name(renamed))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
-from ridgepole.cli.listing import row_json
+from ridgepole.cli.listing import last_text, row_json
 from ridgepole.cli.output import cell, columns, counted, near, number, say, say_json, seconds, when
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import CheckpointError
@@ -107,7 +107,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     if metrics:
         say()
         rows = (
-            (name, *(number(entry.get(key)) for key in ("last", "min", "max", "count")))
+            (name, last_text(entry), *(number(entry.get(key)) for key in ("min", "max", "count")))
             for name, entry in metrics.items()
         )
         columns(rows, ("METRIC", "LAST", "MIN", "MAX", "COUNT"))
