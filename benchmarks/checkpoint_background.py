@@ -1,4 +1,4 @@
-"""How long a training waits for a checkpoint that is written in the background, and how fast its steps are meanwhile.
+"""Measure how long training waits for a background checkpoint, and how fast its steps are during the save.
 
 The state is that of a network and its AdamW optimiser, on the CPU, by default 1 GB. Each contender runs the same steps
 (products of matrices, by as many threads as told) and saves in the middle of them, twice; the first save, in which

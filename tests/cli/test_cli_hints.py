@@ -1,4 +1,4 @@
-"""What the command line says to likely mistakes of a beginner."""
+"""Hints that the command line gives for common beginner mistakes."""
 
 import pytest
 
@@ -69,3 +69,7 @@ def test_a_run_that_diverged_says_so(tmp_path, ridgepole):
     lines = [line.split() for line in ridgepole("runs", "show", "latest").stdout.splitlines()]
     assert ["loss", "not", "finite", "-", "-", "1"] in lines
     assert ["rate", "0.1", "0.1", "0.1", "1"] in lines
+    first = ridgepole("runs", "ls").stdout.splitlines()[1].split()[0]
+    assert ridgepole("run", "line.py").returncode == 0
+    compared = ridgepole("runs", "compare", first, "latest", "--all").stdout.splitlines()
+    assert ["metrics", "loss", "not", "finite", "not", "finite"] in [line.split() for line in compared]

@@ -214,7 +214,7 @@ def check_killed(folder: Path, seconds: float) -> None:
 
 
 @pytest.mark.fault("a run and its helper killed in mid-upload: the mirror is sound, the rest follows")
-@pytest.mark.parametrize("trial", range(3))
+@pytest.mark.parametrize("trial", range(20))
 def test_a_kill_in_the_middle_of_uploads_leaves_a_sound_mirror(tmp_path, trial, tally):
     check_killed(tmp_path, random.Random(trial).uniform(0, 0.3))
     tally(kills=1)

@@ -1,7 +1,6 @@
 """The page of runs in a real browser, live: each view, growth, many runs, hostile names, runs that vanish."""
 
 import json
-import os
 import shutil
 import signal
 import threading
@@ -412,8 +411,6 @@ def broken_run(root, number):
     return run.name
 
 
-@pytest.mark.torture
-@pytest.mark.skipif(not os.environ.get("RIDGEPOLE_TORTURE"), reason="needs RIDGEPOLE_TORTURE=1")
 def test_a_browser_without_events_asks_and_sees_broken_runs_come_and_their_directory_go(
     command_server, browser, tmp_path
 ):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ridgepole.cli.output import STATUS_COLOURS, cell, columns, complain, number, say, say_json, seconds, when
-from ridgepole.runs.row import TIMES, RunRow, best_of
+from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of
 from ridgepole.runs.table import RunTable
 
-_NOT_FINITE = "not finite"
 _SHOWN = 8
 """The most columns of the config that are shown without being asked for."""
 
@@ -94,13 +92,7 @@ def _best_text(row: RunRow) -> str:
     if best:
         return f"{cell(best['metric'])} {number(best['value'])}"
     diverged = [name for name, entry in row.metrics.items() if entry.get("nonfinite", 0) == entry.get("count")]
-    return f"{cell(diverged[-1])} {_NOT_FINITE}" if diverged else "-"
-
-
-def last_text(entry: Mapping[str, Any]) -> str:
-    """Return a metric's last value from its summary, which has no NaN and no infinity."""
-    last = entry.get("last")
-    return _NOT_FINITE if last is None and entry.get("nonfinite") else number(last)
+    return f"{cell(diverged[-1])} {NOT_FINITE}" if diverged else "-"
 
 
 def _iso(stamp: Any) -> str | None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole import rundir
-from ridgepole.cli.listing import last_text, row_json
+from ridgepole.cli.listing import row_json
 from ridgepole.cli.output import cell, columns, counted, near, number, say, say_json, seconds, when
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import CheckpointError
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import read_row, summary_of
+from ridgepole.runs.row import last_of, read_row, summary_of
 from ridgepole.watch import steptime
 from ridgepole.watch.killed import TITLE, find_kill
 
@@ -107,7 +107,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     if metrics:
         say()
         rows = (
-            (name, last_text(entry), *(number(entry.get(key)) for key in ("min", "max", "count")))
+            (name, number(last_of(entry)), *(number(entry.get(key)) for key in ("min", "max", "count")))
             for name, entry in metrics.items()
         )
         columns(rows, ("METRIC", "LAST", "MIN", "MAX", "COUNT"))

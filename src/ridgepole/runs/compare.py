@@ -9,7 +9,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.metrics.summary import goal_of
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import flat, read_row, same
+from ridgepole.runs.row import flat, last_of, read_row, same
 from ridgepole.runs.table import Names
 
 SECTIONS = ("config", "code", "packages", "metrics")
@@ -65,7 +65,7 @@ def compare(
         "config": [dict(flat(run.json(rundir.RESOLVED))) for run in runs],
         "code": [_code(each) for each in provenance],
         "packages": [_mapping(each.get("packages")) for each in provenance],
-        "metrics": [{name: entry.get("last") for name, entry in row.metrics.items()} for row in rows],
+        "metrics": [{name: last_of(entry) for name, entry in row.metrics.items()} for row in rows],
     }
     labels: dict[str, Callable[[str], str]] = {
         "config": lambda key: names.labels.get(("config", key), key),

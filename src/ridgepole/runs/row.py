@@ -23,6 +23,8 @@ TIMES = ("started", "ended")
 _AS_FIELDS = frozenset(("pipeline.name", "pipeline.seed", "pipeline.tags"))
 """Keys of the config that are fields already."""
 
+NOT_FINITE = "not finite"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
@@ -74,6 +76,12 @@ def summary_of(run: RunInfo) -> dict[str, Any]:
                 if not any(first <= record["seq"] < end for first, end in abandoned):
                     summary.update(record["metrics"], record["step"])
     return {"metrics": summary.as_dict()}
+
+
+def last_of(entry: Mapping[str, Any]) -> Any:
+    """Return a metric's last value, or `NOT_FINITE`: summaries have no NaN and no infinities."""
+    last = entry.get("last")
+    return NOT_FINITE if last is None and entry.get("nonfinite") else last
 
 
 def best_of(row: RunRow) -> dict[str, Any] | None:

@@ -176,7 +176,7 @@ class Artifact:
         """Return a file by its name in the artifact.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If the artifact has no such file.
         """
         if name not in self.entries:
             raise KeyError(f"the artifact {self.name!r} has no file {name!r}")
@@ -185,7 +185,7 @@ class Artifact:
     get_path = get_entry
 
     def get(self, name: str) -> Any:
-        """Return a table that `add` has kept under a name; None if there is none."""
+        """Return the table that was added under a name, or None."""
         path = self.entries.get(f"{name}.table.json")
         if path is None:
             return None

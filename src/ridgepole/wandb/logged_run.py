@@ -163,7 +163,7 @@ class Run:
 
     @property
     def sync_dir(self) -> str:
-        """The run directory; the place of `dir` where there is none."""
+        """The run directory, or the parent of `dir` if nothing is kept."""
         return str(self.ridgepole_dir or Path(self.dir).parent)
 
     @property
