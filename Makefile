@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 PINNED := --constraint constraints.txt
-FOR_DEMO := --editable '.[torch,plots]' scikit-learn
+FOR_DEMO := --editable '.[torch,plots,view]' scikit-learn
 FOR_TESTS := --editable '.[dev]'
 
 # Tests start many interpreters, and each would compile the sources again.

@@ -27,11 +27,14 @@ progress = false
 checkpoint = false
 console = {on}
 guard = {on}
+system = {system}
 
 [processes.train]
 type = "train"
 steps = {steps}
 """
+
+SYSTEM = {True: "{ every_seconds = 10 }", False: "false"}
 
 WORK = """
 import json, time
@@ -56,7 +59,7 @@ def train(logger: BaseLoggerManager, steps: int):
 
 def timed(folder: Path, *, on: bool, steps: int) -> dict[str, float]:
     """Seconds of the loop, of its processor time, and of the whole command with its helper."""
-    (folder / "work.toml").write_text(TOML.format(on=str(on).lower(), steps=steps), encoding="utf-8")
+    (folder / "work.toml").write_text(TOML.format(on=str(on).lower(), system=SYSTEM[on], steps=steps), encoding="utf-8")
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "ridgepole", "run", "work.toml"],

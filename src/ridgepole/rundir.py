@@ -254,6 +254,19 @@ def read_attempts(directory: Path) -> list[dict[str, Any]]:
     return [found[number] for number in sorted(found)]
 
 
+def last_record_time(directory: Path) -> float:
+    """Return the seconds since the epoch of the last metric or system record; 0 without one."""
+    times = [0.0]
+    for pattern in (METRICS_GLOB, SYSTEM_GLOB):
+        for path in directory.glob(pattern):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                file.seek(-min(file.seek(0, os.SEEK_END), 1 << 16), os.SEEK_END)
+                for line in file.read().splitlines():
+                    with contextlib.suppress(ValueError, TypeError, KeyError):
+                        times.append(float(json.loads(line)["time"]))
+    return max(times)
+
+
 def abandoned_segments(directory: Path) -> list[tuple[int, int]]:
     """Return the half-open ranges of sequence numbers that a resume has undone.
 
@@ -382,7 +395,7 @@ def find_run(spec: str, root: Path, here: Path | None = None) -> RunInfo:
         raise RunDirError(
             f"{spec!r} matches {len(fitting)} runs in {root}: {', '.join(fitting[:5])}{', …' * (len(fitting) > 5)}"
         )
-    hint = did_you_mean(spec, names)
+    hint = did_you_mean(spec, [*names, *filter(None, (run.labels.name for run in runs)), "latest"])
     raise RunDirError(f"no run {spec!r} in {root}{'; ' + hint if hint else f'; the newest is {names[0]}'}")
 
 

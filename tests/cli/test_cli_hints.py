@@ -2,6 +2,10 @@
 
 import pytest
 
+from ridgepole import run as ridgepole_run
+from ridgepole.rundir import read_run
+from ridgepole.runs.row import read_row
+
 SCRIPT = """
 import ridgepole
 with ridgepole.run("line", seed=1) as run:
@@ -73,3 +77,56 @@ def test_a_run_that_diverged_says_so(tmp_path, ridgepole):
     assert ridgepole("run", "line.py").returncode == 0
     compared = ridgepole("runs", "compare", first, "latest", "--all").stdout.splitlines()
     assert ["metrics", "loss", "not", "finite", "not", "finite"] in [line.split() for line in compared]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["rum", "x.toml"], "invalid choice: 'rum'"),
+        (["runs", "lss"], "did you mean 'ls'?"),
+        (["checkpoints", "verfy"], "did you mean 'verify'?"),
+        (["export", "latest", "--to", "x", "--verb"], "unrecognized arguments"),
+    ],
+)
+def test_a_word_that_is_not_a_command_names_one_that_is(ridgepole, words, hint):
+    done = ridgepole(*words)
+    assert (done.returncode, hint in done.stderr) == (2, True)
+
+
+def test_a_run_that_is_not_there_names_one_that_is(ridgepole, tmp_path):
+    with ridgepole_run("baseline", root=tmp_path / "runs"):
+        pass
+    for word, meant in (("latset", "latest"), ("baselin", "baseline")):
+        assert f"did you mean {meant!r}?" in ridgepole("runs", "show", word).stderr
+
+
+def test_show_has_the_parameters_of_a_script(ridgepole, tmp_path):
+    config = {"lr": 0.1, "net": {"width": 8}, **{f"more{number}": number for number in range(30)}}
+    with ridgepole_run(root=tmp_path / "runs", config=config):
+        pass
+    shown = ridgepole("runs", "show").stdout
+    assert "param     lr = 0.1\nparam     net.width = 8\n" in shown
+    assert "and 12 more, see config.resolved.json" in shown
+
+
+def test_no_table_of_parameters_is_compared_with_an_empty_one(ridgepole, tmp_path):
+    with ridgepole_run("a", root=tmp_path / "runs"):
+        pass
+    with ridgepole_run("b", root=tmp_path / "runs", config={}):
+        pass
+    assert "params" not in ridgepole("runs", "compare", "a", "b").stdout
+
+
+def test_a_killed_run_took_the_time_up_to_its_last_record(tmp_path):
+    run = tmp_path / "20260101-000000-00000000"
+    run.mkdir()
+    (run / "run.json").write_text('{"status": "running", "started": 100.0}')
+    (run / "attempts.jsonl").write_text('{"attempt": 1, "time": 100.0}\n')
+    assert read_row(read_run(run)).fields["seconds"] is None
+    (run / "metrics.jsonl").write_text('{"seq": 0, "time": 107.5, "step": 0, "metrics": {"loss": 1.0}}\n{"torn')
+    (run / "system.jsonl").write_text('{"time": 110.0}\n')
+    assert read_row(read_run(run)).fields["seconds"] == 10.0
+    fields = '{"status": "running", "started": 50.0, "attempts": [{"attempt": 1, "seconds": 4.0}]}'
+    (run / "run.json").write_text(fields)  # the second attempt was killed
+    (run / "attempts.jsonl").write_text('{"attempt": 1, "time": 50.0}\n{"attempt": 2, "time": 100.0}\n')
+    assert read_row(read_run(run)).fields["seconds"] == 14.0

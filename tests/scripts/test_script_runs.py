@@ -143,6 +143,10 @@ def test_the_scalars_of_a_tensorboard_script_are_in_its_run(ridgepole, script, t
         ("sys.exit(3)", 3, "failed", "train exited with code 3"),
         ("raise ValueError('my mistake')", 1, "failed", "train exited with code 1: ValueError: my mistake"),
         ("os._exit(5)", 5, "failed", "train exited with code 5"),
+        (
+            "import argparse; argparse.ArgumentParser('train.py').parse_args(['--lrr', '3'])",
+            *(2, "failed", "train exited with code 2: train.py: error: unrecognized arguments: --lrr 3"),
+        ),
         ("os.kill(os.getpid(), 11)", 139, "failed", "train was killed by SIGSEGV (a segmentation fault)"),
         ("os.kill(os.getpid(), 9)", 137, "failed", "train was killed by SIGKILL, as when memory runs out"),
         ("os.kill(os.getpid(), 15)", 143, "interrupted", "train was killed by SIGTERM"),

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,6 +90,41 @@ def test_ctrl_c_shows_the_line_of_the_script():
     with pytest.raises(KeyboardInterrupt) as caught:
         block()
     assert caught.traceback[-1].path == Path(__file__)
+
+
+STOPPED = """
+import os, signal, time
+import ridgepole
+
+with ridgepole.run("mine") as run:
+    for step in range(3):
+        run.log({"loss": 1.0})
+        if step == 1:
+            run.checkpoint({"step": step})
+            os.kill(os.getpid(), signal.SIGINT)
+        run.tick()
+"""
+
+
+@pytest.mark.process
+def test_an_interrupted_script_names_its_run_and_shows_no_traceback(tmp_path):
+    done = subprocess.run([sys.executable, "-c", STOPPED], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    (run,) = (tmp_path / "runs").iterdir()
+    lines = done.stderr.splitlines()
+    assert re.fullmatch(rf"interrupted in \d+\.\d s · runs/{run.name}", lines[-2])
+    assert lines[-1] == f"resume with: ridgepole resume runs/{run.name}"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_script_says_where_its_run_is(capsys):
+    with ridgepole.run():
+        pass
+    assert re.fullmatch(rf"finished in \d+\.\d s · runs/{newest().id}\n", capsys.readouterr().err)
+    with pytest.raises(ValueError, match="mine"), ridgepole.run():
+        raise ValueError("mine")
+    # Without a checkpoint there is nothing to resume from
+    assert re.fullmatch(rf"failed in \d+\.\d s · runs/{newest().id}\n", capsys.readouterr().err)
 
 
 @pytest.mark.isolated

@@ -110,3 +110,13 @@ def test_a_running_run_is_followed_to_its_end(running, command_server, tmp_path)
     (run / "run.json").write_text('{"status": "failed", "pipeline": "p"}')
     assert watching.wait() == 0
     assert "failed" in watching.stdout
+
+
+def test_a_name_that_no_metric_has_is_said(running):
+    directory, _ = running
+    columns = RunColumns(directory)
+    columns.update()
+    console = Console(file=io.StringIO(), width=80, height=24)
+    run = read_run(directory)
+    console.print(render(run, columns, patterns=["los"], width=80, height=24, now=1767225600.0))
+    assert "no metric fits 'los'; logged is: other, loss, val/acc" in console.file.getvalue()

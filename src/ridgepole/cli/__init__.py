@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from ridgepole import __version__
 from ridgepole.cli.submit_options import add_submit, with_action
@@ -22,6 +23,19 @@ _OVERRIDES: Final[dict[str, Any]] = {
     "default": [],
     "help": "override a value; -s may be left out",
 }
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says which of the choices a wrong one is like."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
+        if wrong is not None:
+            from ridgepole.errors import did_you_mean  # only where an error needs it
+
+            hint = did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+            message = f"{message}; {hint}" if hint else message
+        super().error(message)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "default": [],
         "help": "resume although this key of the config has changed",
     }
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="ridgepole",
         description="Run deep-learning experiments as pipelines.",
         epilog="Exit codes: 0 done, 1 failed, 2 the config or the call is wrong, 75 requeue, 130 Ctrl-C, 143 SIGTERM.",

@@ -14,7 +14,7 @@ from ridgepole import __version__
 from ridgepole.cli.output import columns, say, say_json
 from ridgepole.pipeline.run.provenance import devices
 
-_EXTRAS = ("torch", "plots", "tensorboard", "wandb", "sweep", "ray", "slurm", "view")
+_NOT_SHOWN = ("all", "dev")
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def call(arguments: argparse.Namespace) -> int:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "git": shutil.which("git"),
-        "extras": [_extra(name) for name in _EXTRAS],
+        "extras": [_extra(name) for name in _extras()],
         "devices": devices(),
     }
     if arguments.json:
@@ -34,6 +34,12 @@ def call(arguments: argparse.Namespace) -> int:
     else:
         _print(report)
     return 0
+
+
+def _extras() -> list[str]:
+    """Return the extras of the installed Ridgepole, as its metadata names them."""
+    found = metadata.metadata("ridgepole").get_all("Provides-Extra") or ()
+    return [str(name) for name in found if name not in _NOT_SHOWN]
 
 
 def _extra(name: str) -> dict[str, Any]:

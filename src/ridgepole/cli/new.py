@@ -40,7 +40,8 @@ def call(arguments: argparse.Namespace) -> int:
     if place != Path.cwd():
         say(f"  cd {target}")
     say(f"  ridgepole run {file.name}")
-    say("  python -m pytest")
+    has_pytest = importlib.util.find_spec("pytest") is not None
+    say("  python -m pytest" if has_pytest else "  pip install pytest && python -m pytest")
     return 0
 
 

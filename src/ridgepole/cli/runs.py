@@ -16,7 +16,7 @@ from ridgepole.cli.output import cell, columns, counted, near, number, say, say_
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import CheckpointError
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import last_of, read_row, summary_of
+from ridgepole.runs.row import flat, last_of, read_row, summary_of
 from ridgepole.watch import steptime
 from ridgepole.watch.killed import TITLE, find_kill
 
@@ -33,6 +33,8 @@ _ELSEWHERE = {
     "rm": "ridgepole.cli.removal:remove",
     "gc": "ridgepole.cli.removal:collect",
 }
+_PARAMS = 20
+"""The most parameters of a script that are shown."""
 _PICTURES = (".png", ".jpg", ".svg", ".html")
 
 
@@ -163,6 +165,11 @@ def _show_script(run: RunInfo) -> None:
     script = run.fields.get("script")
     if isinstance(script, dict):
         say(f"command   {shlex.join(map(str, script.get('command', [])))}")
+        params = list(flat(run.json(rundir.RESOLVED).get("params") or {}))
+        for key, value in params[:_PARAMS]:
+            say(f"param     {cell(key)} = {cell(value)}")
+        if len(params) > _PARAMS:
+            say(f"          and {len(params) - _PARAMS} more, see {rundir.RESOLVED}")
         if run.fields.get("exit_code") is not None:
             say(f"exit code {run.fields['exit_code']}")
 

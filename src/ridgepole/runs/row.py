@@ -127,12 +127,24 @@ def _fields(run: RunInfo) -> dict[str, Any]:
         "archived": labels.archived,
         "status": run.status,
         "pipeline": _text(run.fields.get("pipeline")),
-        **{key: _number(run.fields.get(key)) for key in ("started", "ended", "seconds", "attempt", "seed")},
+        **{key: _number(run.fields.get(key)) for key in ("started", "ended", "attempt", "seed")},
+        "seconds": _seconds(run),
         "host": _text(run.fields.get("host")),
         "sweep": _text(trial.get("id")),
         "trial": _number(trial.get("trial")),
         "error": _error(run.fields.get("error")),
     }
+
+
+def _seconds(run: RunInfo) -> float | int | None:
+    """Return how long a run took; if it was killed, up to its last record."""
+    if run.status != "crashed":
+        return _number(run.fields.get("seconds"))
+    ended = run.fields.get("attempts")
+    took = [_number(each.get("seconds")) or 0.0 for each in ended or () if isinstance(each, dict)]
+    began = max((_number(line.get("time")) or 0.0 for line in rundir.read_attempts(run.path)), default=0.0)
+    last = rundir.last_record_time(run.path)
+    return round(sum(took) + last - began, 3) if 0.0 < began <= last else _number(run.fields.get("seconds"))
 
 
 def _entries(summary: Any) -> dict[str, Mapping[str, Any]]:

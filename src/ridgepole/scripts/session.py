@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from ridgepole.permanence import RunContext, construct, current_run
 from ridgepole.pipeline.lifecycle.checkpointing import STATE_FORMAT, newest_resume_point
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.pipeline.trial_hook import LISTENER, TrialHook, current_hook
+from ridgepole.progress.text import spent
 from ridgepole.script_context import RESUME, script_run
 from ridgepole.scripts.record import ScriptRecord, describe, newest_unfinished, runs_root, this_script
 from ridgepole.seeding import seeded
@@ -47,6 +49,7 @@ from ridgepole.watch.settings import interval_of_scripts
 _MISSING: Any = object()
 _STATE, _LOGGER = "state", "logger"
 _SAMPLED = 16
+_QUIET = "ridgepole_quiet"
 
 
 def run(
@@ -130,7 +133,7 @@ class ScriptRun:
         self.attempt, self.seed, self.failed = 1, seed or 0, False
         self._labels, self._given, self._seed = labels, config, seed
         self._wanted_resume, self._root, self._keep_last = resume, root, keep_last
-        self._resumes = False
+        self._resumes = self._is_told = False
         self._path: Path | None = None
         self._record: ScriptRecord | None = None
         self._own_logger: BaseLoggerManager | None = None
@@ -390,6 +393,7 @@ class ScriptRun:
 
     def _find_or_create(self, hook: TrialHook | None) -> ScriptRecord:
         script = this_script()
+        self._is_told = hook is None
         label = None if hook is None else hook.label
         root = self._root or (None if hook is None else hook.root) or runs_root()
         earlier = None if hook is None else hook.earlier_run()
@@ -411,6 +415,7 @@ class ScriptRun:
         """
         if isinstance(error, KeyboardInterrupt):
             _end_at_users_line(trace)
+            _leave_out_of_stderr(error)
         stop = stop_behind(error)
         error = stop or error
         self.failed = error is not None
@@ -445,6 +450,8 @@ class ScriptRun:
         if code and first is not None:
             told = {"type": type(first).__name__, "message": text_of(first), "traceback": user_traceback(first)}
         self._record.end(_status(first, code), exit_code=code, error=None if isinstance(first, TrialPruned) else told)
+        if self._is_told:
+            _tell(self._record)
 
     def _save(self, directory: Path, state: Any) -> None:
         self.logger.checkpoint()
@@ -508,6 +515,34 @@ def _end_at_users_line(trace: TracebackType | None) -> None:
         trace = trace.tb_next
     if last is not None:
         last.tb_next = None
+
+
+def _leave_out_of_stderr(stop: KeyboardInterrupt) -> None:
+    """Have Python print no traceback of a Ctrl-C that has ended a run."""
+    vars(stop)[_QUIET] = True
+    if not isinstance(sys.excepthook, _QuietHook):
+        sys.excepthook = _QuietHook(sys.excepthook)
+
+
+class _QuietHook:
+    """An `excepthook` that prints nothing of an error that is marked."""
+
+    def __init__(self, before: Callable[..., object]) -> None:
+        self._before = before
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None, /) -> None:
+        if _QUIET not in vars(error):
+            self._before(kind, error, trace)
+
+
+def _tell(record: ScriptRecord) -> None:
+    """Say on stderr how a run has ended, and where it is."""
+    status, path = str(record.fields["status"]), shlex.quote(os.path.relpath(record.path))
+    lines = [f"{status} in {spent(record.fields['seconds'])} · {path}"]
+    if status != "finished" and CheckpointStore(record.path / rundir.CHECKPOINTS).list():
+        lines.append(f"resume with: ridgepole resume {path}")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is closed
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 def _exit_code(error: BaseException) -> int:

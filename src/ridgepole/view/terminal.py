@@ -53,6 +53,9 @@ def render(
     panel = _ROWS + 2
     names = chosen_metrics(columns, patterns, across * max(1, (height - 8) // panel))
     grid = Table.grid(padding=(0, 2))
+    if patterns and not names:
+        logged = ", ".join(columns.metrics) or "nothing yet"
+        grid.add_row(_printable(f"no metric fits {' or '.join(map(repr, patterns))}; logged is: {logged}"))
     for at in range(0, len(names), across):
         grid.add_row(*(_curve(name, columns.points(name), width // across - 2) for name in names[at : at + across]))
     used = 2 + panel * math.ceil(len(names) / across)

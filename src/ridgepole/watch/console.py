@@ -10,6 +10,8 @@ from pathlib import Path
 _FILE_BYTES = 32 << 20  # two files of this size are kept: a flood must not fill the disk
 _TAIL_BYTES = 16 << 10
 _ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:: .*)?$")
+_REFUSED = re.compile(r"^[^:\s]+: error: .+")
+"""The last line of `argparse` where the arguments are wrong."""
 
 
 class Console:
@@ -51,8 +53,9 @@ class Console:
         return self._tail.decode("utf-8", "replace")
 
     def error_line(self) -> str:
-        """Return the last line of the last traceback, else an empty text."""
+        """Return the error of the last traceback, or of refused arguments, else an empty text."""
         _, mark, rest = self.tail().rpartition("Traceback (most recent call last)")
-        lines = [line.rstrip() for line in rest.splitlines()[1:] if line[:1] not in ("", " ", "\t")]
-        found = [line for line in lines if _ERROR.match(line)]
-        return found[0] if mark and found else ""
+        lines = [line.rstrip() for line in rest.splitlines() if line[:1] not in ("", " ", "\t")]
+        found = [line for line in lines[1:] if _ERROR.match(line)] if mark else []
+        refused = [line for line in lines if _REFUSED.match(line)]
+        return (found[:1] or refused[-1:] or [""])[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import sys
@@ -257,16 +256,10 @@ def attempts_before(run: Path, fields: Mapping[str, Any]) -> list[dict[str, Any]
 
 
 def _last_sign(run: Path) -> float:
-    """Return the time of the last checkpoint or metric of a run; 0 without one."""
-    times = [0.0]
+    """Return the time of the last checkpoint or record of a run; 0 without one."""
+    times = [rundir.last_record_time(run)]
     with contextlib.suppress(CheckpointError):
         times += [info.time for info in CheckpointStore(run / rundir.CHECKPOINTS).list()]
-    for name in (rundir.METRICS, rundir.COPIED):
-        with contextlib.suppress(OSError), (run / name).open("rb") as file:
-            file.seek(-min(file.seek(0, os.SEEK_END), 1 << 16), os.SEEK_END)
-            for line in file.read().splitlines():
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    times.append(float(json.loads(line)["time"]))
     return max(times)
 
 
