@@ -393,7 +393,7 @@ class ScriptRun:
 
     def _find_or_create(self, hook: TrialHook | None) -> ScriptRecord:
         script = this_script()
-        self._is_told = hook is None
+        self._is_told = hook is None and not hasattr(sys, "ps1")  # at a prompt the run is at hand
         label = None if hook is None else hook.label
         root = self._root or (None if hook is None else hook.root) or runs_root()
         earlier = None if hook is None else hook.earlier_run()
