@@ -154,8 +154,9 @@ export function sorted(runs: RunRow[], by: string): RunRow[] {
     .map(({ run }) => run);
 }
 
-function newest(a: RunRow, b: RunRow): number {
-  return b.started - a.started || (a.id < b.id ? 1 : -1);
+/** Order runs from the newest on; ids of runs sort by time, keys (`id`) do not. */
+export function newest(a: RunRow, b: RunRow): number {
+  return b.started - a.started || (a.runId < b.runId ? 1 : -1);
 }
 
 function compare(a: unknown, b: unknown): number {

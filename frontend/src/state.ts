@@ -1,6 +1,7 @@
 // What is shown. All of it that a link should bring back is kept in the URL's fragment.
 
 import { batch, computed, effect, type Signal, signal } from "@preact/signals";
+import { newest } from "./columns.ts";
 import { compile, FilterError } from "./filter.ts";
 import { colours, isDark } from "./palette.ts";
 import type { Axis, RunRow, Source } from "./types.ts";
@@ -63,9 +64,7 @@ export const drawn = computed(() => {
 
 /** The most runs that charts draw at once; the newest are taken. The table shows all. */
 export const MOST_DRAWN = 100;
-export const charted = computed(() =>
-  [...drawn.value].sort((a, b) => b.started - a.started || (b.id > a.id ? 1 : -1)).slice(0, MOST_DRAWN),
-);
+export const charted = computed(() => [...drawn.value].sort(newest).slice(0, MOST_DRAWN));
 
 type Kept = [string, Signal<string> | Signal<string[]> | Signal<boolean> | Signal<number>];
 const KEPT: Kept[] = [

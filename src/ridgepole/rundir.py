@@ -254,19 +254,6 @@ def read_attempts(directory: Path) -> list[dict[str, Any]]:
     return [found[number] for number in sorted(found)]
 
 
-def last_record_time(directory: Path) -> float:
-    """Return the seconds since the epoch of the last metric or system record; 0 without one."""
-    times = [0.0]
-    for pattern in (METRICS_GLOB, SYSTEM_GLOB):
-        for path in directory.glob(pattern):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(-min(file.seek(0, os.SEEK_END), 1 << 16), os.SEEK_END)
-                for line in file.read().splitlines():
-                    with contextlib.suppress(ValueError, TypeError, KeyError):
-                        times.append(float(json.loads(line)["time"]))
-    return max(times)
-
-
 def abandoned_segments(directory: Path) -> list[tuple[int, int]]:
     """Return the half-open ranges of sequence numbers that a resume has undone.
 

@@ -107,6 +107,9 @@ def test_show_has_the_parameters_of_a_script(ridgepole, tmp_path):
     shown = ridgepole("runs", "show").stdout
     assert "param     lr = 0.1\nparam     net.width = 8\n" in shown
     assert "and 12 more, see config.resolved.json" in shown
+    with ridgepole_run(root=tmp_path / "runs", config={}):
+        pass
+    assert "param " not in ridgepole("runs", "show").stdout
 
 
 def test_no_table_of_parameters_is_compared_with_an_empty_one(ridgepole, tmp_path):
@@ -120,13 +123,13 @@ def test_no_table_of_parameters_is_compared_with_an_empty_one(ridgepole, tmp_pat
 def test_a_killed_run_took_the_time_up_to_its_last_record(tmp_path):
     run = tmp_path / "20260101-000000-00000000"
     run.mkdir()
-    (run / "run.json").write_text('{"status": "running", "started": 100.0}')
+    (run / "run.json").write_text('{"status": "running", "attempt": 1, "started": 100.0}')
     (run / "attempts.jsonl").write_text('{"attempt": 1, "time": 100.0}\n')
     assert read_row(read_run(run)).fields["seconds"] is None
     (run / "metrics.jsonl").write_text('{"seq": 0, "time": 107.5, "step": 0, "metrics": {"loss": 1.0}}\n{"torn')
     (run / "system.jsonl").write_text('{"time": 110.0}\n')
     assert read_row(read_run(run)).fields["seconds"] == 10.0
-    fields = '{"status": "running", "started": 50.0, "attempts": [{"attempt": 1, "seconds": 4.0}]}'
+    fields = '{"status": "running", "attempt": 2, "started": 50.0, "attempts": [{"attempt": 1, "seconds": 4.0}]}'
     (run / "run.json").write_text(fields)  # the second attempt was killed
     (run / "attempts.jsonl").write_text('{"attempt": 1, "time": 50.0}\n{"attempt": 2, "time": 100.0}\n')
     assert read_row(read_run(run)).fields["seconds"] == 14.0

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Charts } from "../charts.tsx";
-import { labelsOf, metrics, parameters } from "../columns.ts";
+import { labelsOf, metrics, newest, parameters } from "../columns.ts";
 import * as format from "../format.ts";
 import { Check, Dot, useAsked } from "../parts.tsx";
 import * as state from "../state.ts";
@@ -13,7 +13,7 @@ export function CompareView({ source }: { source: Source }) {
   const chosen = picked.length
     ? state.runs.value.filter((run) => picked.includes(run.id))
     : state.drawn.value.slice(0, 5);
-  const runs = [...chosen].sort((a, b) => a.started - b.started);
+  const runs = [...chosen].sort((a, b) => newest(b, a));
   const ids = runs.map((run) => run.id).join();
   const [all, setAll] = useState(false);
   const { value: details } = useAsked(

@@ -62,7 +62,7 @@ def compare(
     names = Names(rows)
     provenance = [run.json(rundir.PROVENANCE) for run in runs]
     sides: dict[str, list[Mapping[str, Any]]] = {
-        "config": [_config(run) for run in runs],
+        "config": [dict(flat(run.json(rundir.RESOLVED))) for run in runs],
         "code": [_code(each) for each in provenance],
         "packages": [_mapping(each.get("packages")) for each in provenance],
         "metrics": [{name: last_of(entry) for name, entry in row.metrics.items()} for row in rows],
@@ -100,11 +100,6 @@ def _percent(value: Any, base: Any) -> float | None:
         return None
     change = (value - base) / abs(base) * 100
     return float(change) if change - change == 0.0 else None
-
-
-def _config(run: RunInfo) -> dict[str, Any]:
-    """Return the values of the config by dotted key; a table without any is as good as none."""
-    return {key: value for key, value in flat(run.json(rundir.RESOLVED)) if value != {}}
 
 
 def _code(provenance: Mapping[str, Any]) -> dict[str, Any]:

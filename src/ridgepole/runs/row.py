@@ -10,6 +10,7 @@ from typing import Any
 
 from ridgepole import rundir
 from ridgepole.rundir import RunInfo
+from ridgepole.runs.attempts import attempts_before
 
 FIELDS = (
     *("id", "name", "tags", "note", "archived", "status", "pipeline", "started", "ended", "seconds"),
@@ -97,8 +98,8 @@ def best_of(row: RunRow) -> dict[str, Any] | None:
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten a nested description to dotted keys and plain values."""
-    if isinstance(value, Mapping) and value:
+    """Flatten a nested description to dotted keys and plain values; empty tables have none."""
+    if isinstance(value, Mapping):
         for key, item in value.items():
             yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
     else:
@@ -137,14 +138,11 @@ def _fields(run: RunInfo) -> dict[str, Any]:
 
 
 def _seconds(run: RunInfo) -> float | int | None:
-    """Return how long a run took; if it was killed, up to its last record."""
+    """Return how long a run took; if it was killed, up to its last sign of life."""
     if run.status != "crashed":
         return _number(run.fields.get("seconds"))
-    ended = run.fields.get("attempts")
-    took = [_number(each.get("seconds")) or 0.0 for each in ended or () if isinstance(each, dict)]
-    began = max((_number(line.get("time")) or 0.0 for line in rundir.read_attempts(run.path)), default=0.0)
-    last = rundir.last_record_time(run.path)
-    return round(sum(took) + last - began, 3) if 0.0 < began <= last else _number(run.fields.get("seconds"))
+    took = sum(_number(each.get("seconds")) or 0.0 for each in attempts_before(run.path, run.fields))
+    return round(took, 3) or None
 
 
 def _entries(summary: Any) -> dict[str, Mapping[str, Any]]:

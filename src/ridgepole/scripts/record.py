@@ -23,9 +23,9 @@ from ridgepole.labels import NO_LABELS, Labels, LabelsChange
 from ridgepole.metrics.codec import decode
 from ridgepole.metrics.summary import Summary
 from ridgepole.pipeline.run import provenance
-from ridgepole.pipeline.run.run_record import attempts_before
 from ridgepole.pipeline.spec.plan import plain_json
 from ridgepole.rundir import RunDir, RunInfo
+from ridgepole.runs.attempts import attempts_before
 
 _STOPS = {128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP, 75}
 """Exit codes of a script that was asked to stop."""

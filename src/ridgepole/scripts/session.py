@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +37,8 @@ from ridgepole.permanence import RunContext, construct, current_run
 from ridgepole.pipeline.lifecycle.checkpointing import STATE_FORMAT, newest_resume_point
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.pipeline.trial_hook import LISTENER, TrialHook, current_hook
-from ridgepole.progress.text import spent
 from ridgepole.script_context import RESUME, script_run
+from ridgepole.scripts import end_notice
 from ridgepole.scripts.record import ScriptRecord, describe, newest_unfinished, runs_root, this_script
 from ridgepole.seeding import seeded
 from ridgepole.ticks import Ticks
@@ -49,7 +48,6 @@ from ridgepole.watch.settings import interval_of_scripts
 _MISSING: Any = object()
 _STATE, _LOGGER = "state", "logger"
 _SAMPLED = 16
-_QUIET = "ridgepole_quiet"
 
 
 def run(
@@ -414,8 +412,8 @@ class ScriptRun:
             SystemExit: If a scheduler's signal has stopped it, with the exit code for that signal.
         """
         if isinstance(error, KeyboardInterrupt):
-            _end_at_users_line(trace)
-            _leave_out_of_stderr(error)
+            end_notice.end_at_users_line(trace)
+            end_notice.leave_out_of_stderr(error)
         stop = stop_behind(error)
         error = stop or error
         self.failed = error is not None
@@ -451,7 +449,7 @@ class ScriptRun:
             told = {"type": type(first).__name__, "message": text_of(first), "traceback": user_traceback(first)}
         self._record.end(_status(first, code), exit_code=code, error=None if isinstance(first, TrialPruned) else told)
         if self._is_told:
-            _tell(self._record)
+            end_notice.tell(self._record)
 
     def _save(self, directory: Path, state: Any) -> None:
         self.logger.checkpoint()
@@ -504,45 +502,6 @@ class _StopTicks(Ticks):
         self._guard.ticking = True
         if self._guard.requested is not None:
             raise self._guard.requested
-
-
-def _end_at_users_line(trace: TracebackType | None) -> None:
-    """Leave out the frames of Ridgepole below the line at which a script was stopped."""
-    own, last = f"{Path(__file__).parents[1]}{os.sep}", None
-    while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(own):
-            last = trace
-        trace = trace.tb_next
-    if last is not None:
-        last.tb_next = None
-
-
-def _leave_out_of_stderr(stop: KeyboardInterrupt) -> None:
-    """Have Python print no traceback of a Ctrl-C that has ended a run."""
-    vars(stop)[_QUIET] = True
-    if not isinstance(sys.excepthook, _QuietHook):
-        sys.excepthook = _QuietHook(sys.excepthook)
-
-
-class _QuietHook:
-    """An `excepthook` that prints nothing of an error that is marked."""
-
-    def __init__(self, before: Callable[..., object]) -> None:
-        self._before = before
-
-    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None, /) -> None:
-        if _QUIET not in vars(error):
-            self._before(kind, error, trace)
-
-
-def _tell(record: ScriptRecord) -> None:
-    """Say on stderr how a run has ended, and where it is."""
-    status, path = str(record.fields["status"]), shlex.quote(os.path.relpath(record.path))
-    lines = [f"{status} in {spent(record.fields['seconds'])} · {path}"]
-    if status != "finished" and CheckpointStore(record.path / rundir.CHECKPOINTS).list():
-        lines.append(f"resume with: ridgepole resume {path}")
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is closed
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 def _exit_code(error: BaseException) -> int:

@@ -57,5 +57,5 @@ class Console:
         _, mark, rest = self.tail().rpartition("Traceback (most recent call last)")
         lines = [line.rstrip() for line in rest.splitlines() if line[:1] not in ("", " ", "\t")]
         found = [line for line in lines[1:] if _ERROR.match(line)] if mark else []
-        refused = [line for line in lines if _REFUSED.match(line)]
-        return (found[:1] or refused[-1:] or [""])[0]
+        refused = [line for line in lines[-1:] if _REFUSED.match(line)]
+        return (found[:1] or refused or [""])[0]

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole import project, rundir
-from ridgepole.checkpoint import CheckpointStore
 from ridgepole.config import mask
-from ridgepole.errors import CheckpointError, RunDirError, StopRequested, redact, text_of, user_traceback
+from ridgepole.errors import RunDirError, StopRequested, redact, text_of, user_traceback
 from ridgepole.files import write_atomically
 from ridgepole.labels import NO_LABELS, Labels, LabelsChange
 from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint
@@ -25,6 +24,7 @@ from ridgepole.pipeline.run.comparison import listed
 from ridgepole.pipeline.run.left_out import record_of
 from ridgepole.pipeline.spec.plan import Plan, plain_json
 from ridgepole.rundir import RunDir
+from ridgepole.runs.attempts import attempts_before
 from ridgepole.watch.killed import baseline, find_kill
 
 
@@ -234,33 +234,6 @@ class RunRecord:
         if errors and status != "pruned":
             self.fields["error"] = plain_json(_described(errors[0]), self.plan.secrets)
         self.directory.write_run(**self.fields)
-
-
-def attempts_before(run: Path, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return number, status and seconds of each attempt that has ended, from a run's record.
-
-    An attempt that was killed lasted until the last checkpoint or metric that has a time.
-    """
-    known = fields.get("attempts")
-    ended = [dict(each) for each in known if isinstance(each, dict)] if isinstance(known, list) else []
-    number = fields.get("attempt")
-    if not isinstance(number, int) or any(each.get("attempt") == number for each in ended):
-        return ended
-    status, took = fields.get("status"), fields.get("seconds")
-    if not isinstance(took, int | float):
-        status, took = "crashed", 0.0
-        began = next((line.get("time") for line in rundir.read_attempts(run) if line["attempt"] == number), None)
-        if isinstance(began, int | float):
-            took = round(max(0.0, _last_sign(run) - began), 3)
-    return [*ended, {"attempt": number, "status": status, "seconds": took}]
-
-
-def _last_sign(run: Path) -> float:
-    """Return the time of the last checkpoint or record of a run; 0 without one."""
-    times = [rundir.last_record_time(run)]
-    with contextlib.suppress(CheckpointError):
-        times += [info.time for info in CheckpointStore(run / rundir.CHECKPOINTS).list()]
-    return max(times)
 
 
 def _place(plan: Plan, run: Path, before: Mapping[str, Any]) -> dict[str, Any]:
