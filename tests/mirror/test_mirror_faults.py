@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,36 @@ from ridgepole.errors import ConfigError, RunDirError
 from ridgepole.mirror.download import fetch_run
 from ridgepole.mirror.helper import Orders, push
 from ridgepole.mirror.index import Index
+from ridgepole.mirror.monitor import Mirror
 from ridgepole.mirror.objects import ConflictError, Objects
+from ridgepole.mirror.settings import MirrorPolicy
 from ridgepole.mirror.uploader import INDEX, Uploader
 from ridgepole.rundir import note_attempt
+from ridgepole.watch.alerts import read_alerts
 
 from .conftest import make_project, run_of
 
 
 def orders(run: Path, url: str) -> Orders:
     return Orders(run=str(run), url=url, every_seconds=0.05, drain_seconds=5, lease_seconds=0.5)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def fetched(url: str, run: Path) -> bytes | None:
+    """Return the metrics of a run in its mirror."""
+    objects = Objects(f"{url}/{run.name}")
+    found = objects.read(INDEX)
+    if found is None:
+        return None
+    parts = Index.decode(found[0], url).files["metrics.jsonl"]
+    return b"".join(b"".join(objects.chunks(part.key)) for part in parts)
 
 
 def small_run(root: Path, attempt: int = 1) -> Path:
@@ -63,7 +85,7 @@ def test_check_names_the_missing_extra(monkeypatch):
         Pipeline("p", mirror="s3://bucket/runs").process("nothing", print).plan()
 
 
-@pytest.mark.parametrize("kind", ["store", "bucket"])
+@pytest.mark.parametrize("kind", ["store", "bucket", "container"])
 def test_only_the_reader_of_an_e_tag_may_replace(kind, request):
     objects = Objects(f"{request.getfixturevalue(kind)}/one", write=True)
     first = objects.replace("pointer", b"1", None)
@@ -146,6 +168,59 @@ def test_a_bucket_that_is_not_there_stops_the_run_at_its_start(tmp_path, ridgepo
     refused = ridgepole("run", "pipe.toml", cwd=here)
     assert refused.returncode != 0
     assert "can't be mirrored" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((403, "AccessDenied"), "403 Forbidden, AccessDenied: Not now"),
+        ((403, "QuotaExceeded"), "403 Forbidden, QuotaExceeded: Not now"),
+        ((400, "ExpiredToken"), "400 Bad Request, ExpiredToken: Not now"),
+        ((507, "XMinioStorageFull"), "507 Insufficient Storage, XMinioStorageFull: Not now"),
+        ((503, "SlowDown"), "503 Service Unavailable, SlowDown: Not now"),
+    ],
+)
+def test_a_store_that_refuses_in_the_middle_is_told_once_and_caught_up(tmp_path, bucket, front, answer, said):
+    run = small_run(tmp_path)
+    warned: list[str] = []
+    mirror = Mirror(run, MirrorPolicy(url=bucket, every_seconds=0.05, lease_seconds=600), warned.append)
+    mirror.start()
+    try:
+        wait_for(lambda: fetched(bucket, run) == (run / "metrics.jsonl").read_bytes())
+        front.answer = answer
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write('{"a":2}\n')
+        wait_for(lambda: len(read_alerts(run)[0]) == 1)
+        time.sleep(0.3)  # further tries
+        front.answer = None
+        wait_for(lambda: fetched(bucket, run) == (run / "metrics.jsonl").read_bytes())
+        wait_for(lambda: len(read_alerts(run)[0]) == 2)
+    finally:
+        mirror.end(60)
+    assert warned == []
+    refused, caught_up = read_alerts(run)[0]
+    assert said in refused["text"]
+    assert refused["level"] == "warning"
+    assert "caught up" in caught_up["title"]
+
+
+@pytest.mark.parametrize("answer", [(403, "AccessDenied"), (403, "QuotaExceeded"), (400, "ExpiredToken")])
+def test_a_store_that_refuses_at_the_start_stops_the_run(tmp_path, bucket, front, answer):
+    front.answer = answer
+    run = small_run(tmp_path)
+    with pytest.raises(RunDirError, match=f"can't be mirrored: .* the store answered {answer[0]} .*, {answer[1]}"):
+        Mirror(run, MirrorPolicy(url=bucket), print).start()
+
+
+def test_a_container_that_is_not_there_stops_the_run_at_its_start(tmp_path, container):
+    with pytest.raises(RunDirError, match="the bucket does not exist"):
+        push(orders(small_run(tmp_path), "az://container-that-is-not-there/runs"))
+
+
+def test_a_wrong_key_stops_the_run_at_its_start(tmp_path, container, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bm90IHRoZSBrZXk=")
+    with pytest.raises(RunDirError, match="the store answered 403"):
+        push(orders(small_run(tmp_path), container))
 
 
 def test_a_store_that_does_not_answer_never_stops_a_run(tmp_path, ridgepole):

@@ -20,7 +20,7 @@ def contents(run: Path) -> dict[str, bytes]:
     return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("kind", ["store", "bucket"])
+@pytest.mark.parametrize("kind", ["store", "bucket", "container"])
 def test_a_run_is_mirrored_whole_and_comes_back_equal(tmp_path, ridgepole, kind, request):
     url = request.getfixturevalue(kind)
     here = make_project(tmp_path / "here", url)
@@ -39,7 +39,7 @@ def test_a_run_is_mirrored_whole_and_comes_back_equal(tmp_path, ridgepole, kind,
     assert "finished" in listed.stdout
 
 
-@pytest.mark.parametrize("kind", ["store", "bucket"])
+@pytest.mark.parametrize("kind", ["store", "bucket", "container"])
 def test_a_run_resumes_on_a_machine_that_never_saw_it(tmp_path, ridgepole, kind, request):
     url = request.getfixturevalue(kind)
     here = make_project(tmp_path / "here", url)

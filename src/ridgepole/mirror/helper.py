@@ -17,9 +17,9 @@ from ridgepole import rundir
 from ridgepole.errors import RidgepoleError, RunDirError
 from ridgepole.files import Flock
 from ridgepole.mirror.lease import Lease, place_of
-from ridgepole.mirror.objects import Objects, UnreachableError
+from ridgepole.mirror.objects import Objects, RefusedError, UnreachableError
 from ridgepole.mirror.uploader import LOCK, Uploader
-from ridgepole.watch.alerts import append_alert, new_alert
+from ridgepole.watch.alerts import Level, append_alert, new_alert
 from ridgepole.watch.helper import ignore_signals
 
 _PATIENCE_SECONDS = 60.0
@@ -147,20 +147,23 @@ class _Helper:
         while not self._over(wait):
             try:
                 self._once()
-            except UnreachableError as error:
-                self._answer("later", str(error))
-                self._tell("warning", f"the mirror can't be reached, the run continues: {error}")
-                wait = min(max(2 * wait, orders.every_seconds), _PATIENCE_SECONDS)
             except RidgepoleError as error:
+                # After the start, a token may be renewed, a bucket emptied
+                later = isinstance(error, RefusedError) and self._started
+                if later or isinstance(error, UnreachableError):
+                    self._answer("later", str(error))
+                    self._tell("warning", "the mirror can't be written now, the run continues", str(error))
+                    wait = min(max(2 * wait, orders.every_seconds), _PATIENCE_SECONDS)
+                    continue
                 refused = self._mirroring is None and isinstance(error, RunDirError)
                 if not self._answer("refused" if refused else "later", str(error)):
-                    self._tell("error", f"the mirror was given up, the run continues: {error}")
+                    self._tell("error", "the mirror was given up, the run continues", str(error))
                 self._wait_for_end()
                 self._answer("left", str(error))
                 return
             except OSError as error:  # of the run directory
                 self._answer("later", str(error))
-                self._tell("warning", f"the run directory can't be mirrored now: {error}")
+                self._tell("warning", "the run directory can't be mirrored now", str(error))
                 wait = orders.every_seconds
             else:
                 self._answer("ok", "")
@@ -235,12 +238,12 @@ class _Helper:
             os.write(self._answers, json.dumps([word, text]).encode() + b"\n")
         return True
 
-    def _tell(self, level: str, text: str, *, told: bool = True) -> None:
+    def _tell(self, level: Level, title: str, text: str = "", *, told: bool = True) -> None:
         """Tell the user once, and keep it as an alert of the run."""
         if self._silent:
             return
         self._silent = told
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"ridgepole: {text}\n")
+            sys.stderr.write(f"ridgepole: {title}{': ' if text else ''}{text}\n")
             sys.stderr.flush()
-            append_alert(Path(self._orders.run), new_alert("mirror", level, text[:200]))  # type: ignore[arg-type]
+            append_alert(Path(self._orders.run), new_alert("mirror", level, title, text))

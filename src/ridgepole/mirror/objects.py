@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,11 @@ _CHUNK = 8 << 20
 _CLIENT = {"timeout": "30s", "connect_timeout": "5s"}
 _ALLOW_HTTP = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_STATUS = re.compile(r"status code: (\d{3}) ([A-Za-z -]+)")
+_FAULT = re.compile(r"<Code>(\w+)</Code>(?:\s*<Message>(.*?)</Message>)?", re.DOTALL)
+"""The body of an error of S3 and of Azure Blob Storage; both document these two elements."""
+_PASSING = frozenset({"408", "409", "412", "425", "429"})
+"""Answers of the 400s that a later try may not get."""
 _RETRIES = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
@@ -178,12 +184,27 @@ class Objects:
         except (faults.AlreadyExistsError, faults.PreconditionError) as error:
             raise ConflictError(key) from error
         except (faults.PermissionDeniedError, faults.UnauthenticatedError) as error:
-            raise RefusedError(f"{where}: the rights do not suffice: {_first_line(error)}") from error
+            raise RefusedError(f"{where}: {_describe(error)}") from error
         except (faults.BaseError, OSError) as error:
-            text = _first_line(error)
-            if "Permission denied" in str(error):
-                raise RefusedError(f"{where}: the rights do not suffice: {text}") from error
-            raise UnreachableError(f"{where}: {text}") from error
+            status = _STATUS.search(str(error))
+            refused = status is not None and status[1].startswith("4") and status[1] not in _PASSING
+            if refused or "Permission denied" in str(error):
+                raise RefusedError(f"{where}: {_describe(error)}") from error
+            raise UnreachableError(f"{where}: {_describe(error)}") from error
+
+
+def _describe(error: BaseException) -> str:
+    """Return what the store answered; where it did not, the first line of the client's error."""
+    text = str(error)
+    status = _STATUS.search(text)
+    if status is None:
+        return _first_line(error)
+    said = f"the store answered {status[1]} {status[2].strip()}"
+    fault = _FAULT.search(text)
+    if fault is None:
+        return said
+    message = " ".join((fault[2] or "").split())
+    return f"{said}, {fault[1]}" + (f": {message[:200]}" if message else "")
 
 
 def _first_line(error: BaseException) -> str:
