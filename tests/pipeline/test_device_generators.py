@@ -68,3 +68,18 @@ def test_a_kind_that_torch_stores_nothing_of_is_a_warning_once(monkeypatch, tmp_
     lines = [line for line in (result.path / "run.log").read_text().splitlines() if "generators" in line]
     (line,) = lines
     assert "torch can't store the random generators of odd" in line
+
+
+def test_a_torch_that_raises_without_an_accelerator_is_no_fault(monkeypatch):
+    """torch 2.6 does; newer releases return None."""
+
+    def raises():
+        raise RuntimeError("Cannot access accelerator device when none is available.")
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", raises)
+    before = torch.get_rng_state()
+    stored = seeding.capture()
+    torch.rand(3)
+    seeding.restore(stored)
+    assert torch.equal(torch.get_rng_state(), before)
