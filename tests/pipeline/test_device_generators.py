@@ -53,9 +53,7 @@ def test_states_of_a_device_that_is_gone_are_no_error(monkeypatch):
 
 def test_a_kind_that_torch_stores_nothing_of_is_a_warning_once(monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "odd", Kind(several=True, stores=False), raising=False)
-    accelerator = SimpleNamespace(
-        current_accelerator=lambda *_: SimpleNamespace(type="odd"), is_available=lambda: False
-    )
+    accelerator = SimpleNamespace(current_accelerator=lambda *_: SimpleNamespace(type="odd"), is_available=lambda: True)
     monkeypatch.setattr(torch, "accelerator", accelerator)
 
     @process
