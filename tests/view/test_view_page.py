@@ -192,6 +192,7 @@ def test_a_run_is_shown_with_all_that_it_left(show, root):
     key = key_of(tab, "run1")
     tab = show(f"view=run&run={key}")
     assert drawn(tab, "loss") == 1
+    tab.wait("document.querySelector('.timeline li span')")
     assert tab.texts(".timeline li span") == ["train"]
 
     def tab_of(name, wanted):
