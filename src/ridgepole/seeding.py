@@ -97,7 +97,7 @@ def not_captured() -> list[str]:
 def _accelerators(torch: ModuleType) -> list[tuple[str, Any]]:
     """Return the kinds of accelerators that were initialised, with their modules."""
     names = ["cuda", "xpu", "mps"]
-    # torch 2.6 raises where there is none; newer releases return None
+    # Without an accelerator, torch 2.6 raises an error and newer releases return None
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None and accelerator.type not in names:
         names.append(accelerator.type)
