@@ -1,10 +1,25 @@
 """Control groups of memory, which a test makes where it may."""
 
 import contextlib
+import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
+
+
+def remove(group):
+    """Removes a group once the last of its processes, which may outlive the one that is waited for, has ended."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return group.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                members = (group / "cgroup.procs").read_text().split()
+                raise AssertionError(f"{group} can't be removed ({error}); in it: {members}") from error
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -27,6 +42,6 @@ def memory_group(limit):
         try:
             yield group
         finally:
-            group.rmdir()
+            remove(group)
         return
     pytest.skip("no control group can be made here")
