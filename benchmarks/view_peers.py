@@ -1,6 +1,6 @@
-"""Measure the first list and one chart of all runs beside TensorBoard, MLflow and Trackio.
+"""Measure the first list and one chart of all runs beside TensorBoard, Aim, MLflow and Trackio.
 
-The same runs are written with each tool's own client. Ridgepole and TensorBoard are asked over HTTP, as
+The same runs are written with each tool's own client. Ridgepole, TensorBoard and Aim are asked over HTTP, as
 by their pages; MLflow and Trackio by the calls that their servers make, without a server, which
 flatters them. A tool that is not installed is left out. Shown are the seconds to the first answer
 with all runs, and the median of five further answers.
@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,43 @@ def tensorboard(folder: Path) -> tuple[float, float]:
         return time.perf_counter() - began, warm(chart)
 
 
+def aim(folder: Path) -> tuple[float, float]:
+    from aim import Repo, Run
+    from aim.storage.treeutils import decode_tree
+
+    Repo.from_path(str(folder), init=True)
+    quiet = {"system_tracking_interval": None, "log_system_params": False, "capture_terminal_logs": False}
+    for run in range(RUNS):
+        logged = Run(repo=str(folder), experiment="bench", **quiet)
+        for step in range(POINTS):
+            for name in METRICS:
+                logged.track(value(run, step), name=name, step=step)
+        logged.close()
+    query = urlencode({"q": 'metric.name == "m0"', "p": 1000, "report_progress": "false"})
+
+    def chart() -> bytes:
+        return fetch(f"http://127.0.0.1:{PORT}/api/runs/search/metric/?{query}")
+
+    def parts(answer: bytes) -> Iterator[bytes]:
+        at = 0
+        while at < len(answer):
+            (size,) = struct.unpack_from("<I", answer, at)
+            yield answer[at + 4 : at + 4 + size]
+            at += 4 + size
+
+    def whole(answer: bytes) -> bool:
+        frames = parts(answer)
+        curves = [run["traces"] for run in decode_tree(zip(frames, frames, strict=True)).values()]
+        # it sends at most as many points of a curve as are asked for
+        return len(curves) == RUNS and all(len(curve["values"]["blob"]) >= 8 * min(POINTS, 1000) for (curve,) in curves)
+
+    began = time.perf_counter()
+    command = (str(Path(sys.executable).with_name("aim")), "up", "--repo", str(folder), "--port", str(PORT))
+    with server(*command):
+        until(lambda: whole(chart()))
+        return time.perf_counter() - began, warm(chart)
+
+
 def mlflow(folder: Path) -> tuple[float, float]:
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
@@ -159,7 +197,7 @@ def trackio(folder: Path) -> tuple[float, float]:
 def main() -> None:
     print(f"{RUNS} runs x {len(METRICS)} metrics x {POINTS:,} points; a chart of one metric of all runs")
     with tempfile.TemporaryDirectory() as scratch:
-        for measure in (ridgepole, tensorboard, mlflow, trackio):
+        for measure in (ridgepole, tensorboard, aim, mlflow, trackio):
             name = measure.__name__
             if find_spec(name) is None:
                 print(f"{name}: not installed", flush=True)
