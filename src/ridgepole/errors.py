@@ -36,6 +36,10 @@ class RidgepoleError(Exception):
     """Root of all errors of Ridgepole."""
 
 
+OPTION = "-s"
+"""The `file` of a `Place` in an override of the command line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A location in a text that the user wrote.
@@ -55,7 +59,9 @@ class Place:
     width: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        if not self.line:
+            return self.file
+        return f"{OPTION} {self.text}" if self.file == OPTION else f"{self.file}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,11 @@ class Problem:
 
     def render(self) -> str:
         """Format the problem as a compiler does: place, message, the line, a caret, the hint."""
-        head = f"{self.place}: " if self.place else ""
+        in_option = self.place is not None and self.place.file == OPTION
+        head = f"{OPTION if in_option else self.place}: " if self.place else ""
         lines = [f"{head}{self.severity}: {self.message}"]
         if self.place and self.place.line:
-            number = f"{self.place.line:>5}"
+            number = f"{OPTION if in_option else self.place.line:>5}"
             # A tab keeps its width only if the caret line has a tab, too.
             shown, start = _window(self.place.text, self.place.column - 1)
             pad = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:start])

@@ -62,41 +62,41 @@ def test_the_place_is_the_key() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "caret", "hint"),
     [
-        ("epochs", "1:1: error: the override has no '='", "^^^^^^", "write key=value"),
-        ("", "1:1: error: the override has no '='", "^", "write key=value"),
-        ("=3", "1:1: error: the override has no key before '='", "^", "write key=value"),
-        ("  =3", "1:3: error: the override has no key before '='", "  ^", "write key=value"),
+        ("epochs", "error: the override has no '='", "^^^^^^", "write key=value"),
+        ("", "error: the override has no '='", "^", "write key=value"),
+        ("=3", "error: the override has no key before '='", "^", "write key=value"),
+        ("  =3", "error: the override has no key before '='", "  ^", "write key=value"),
         (
             "a..b=3",
-            "1:2: error: not a valid key",
+            "error: not a valid key",
             " ^",
             WRITE_KEY,
         ),
         (
             "a b=3",
-            "1:3: error: not a valid key",
+            "error: not a valid key",
             "  ^",
             WRITE_KEY,
         ),
         (
             "aü=3",
-            "1:2: error: not a valid key",
+            "error: not a valid key",
             " ^",
             WRITE_KEY,
         ),
-        ("+a=1", "1:1: error: not a valid key", "^", "write a=…, also for a key that the file does not have"),
-        ("++a.b=1", "1:1: error: not a valid key", "^", "write a.b=…, also for a key that the file does not have"),
-        ("a/b=c", "1:2: error: not a valid key", " ^", "write a.b=…"),
-        ("a:b=c", "1:2: error: not a valid key", " ^", "write a.b=…"),
-        ("+db/x=c", "1:1: error: not a valid key", "^", "write db.x=…"),
-        ("a[0]=c", "1:2: error: not a valid key", " ^", "write the whole array: a=[…]"),
-        ("a.b[0].c=1", "1:4: error: not a valid key", "   ^", "write the whole array: a.b=[…]"),
-        ("~a=1", "1:3: error: not a valid key", "  ^", "to remove a value, write ~table.key"),
-        ("~", "1:1: error: not a valid key", "^", "to remove a value, write ~table.key"),
-        ("a.b=[" + "[" * 40, "1:1: error: brackets nested more than 32 deep", "^^^", "nest less deeply"),
-        ("a=" + "9" * 500, "1:1: error: a number of more than 400 digits", "^", "write it as text, between quotes"),
-        ("a=99999999999999999999", "1:1: error: an integer that does not fit into 64 bits", "^", ""),
-        ("a." * 40 + "a=1", "1:1: error: a key of more than 32 parts", "^" * 81, "nest less deeply"),
+        ("+a=1", "error: not a valid key", "^", "write a=…, also for a key that the file does not have"),
+        ("++a.b=1", "error: not a valid key", "^", "write a.b=…, also for a key that the file does not have"),
+        ("a/b=c", "error: not a valid key", " ^", "write a.b=…"),
+        ("a:b=c", "error: not a valid key", " ^", "write a.b=…"),
+        ("+db/x=c", "error: not a valid key", "^", "write db.x=…"),
+        ("a[0]=c", "error: not a valid key", " ^", "write the whole array: a=[…]"),
+        ("a.b[0].c=1", "error: not a valid key", "   ^", "write the whole array: a.b=[…]"),
+        ("~a=1", "error: not a valid key", "  ^", "to remove a value, write ~table.key"),
+        ("~", "error: not a valid key", "^", "to remove a value, write ~table.key"),
+        ("a.b=[" + "[" * 40, "error: brackets nested more than 32 deep", "^^^", "nest less deeply"),
+        ("a=" + "9" * 500, "error: a number of more than 400 digits", "^", "write it as text, between quotes"),
+        ("a=99999999999999999999", "error: an integer that does not fit into 64 bits", "^", ""),
+        ("a." * 40 + "a=1", "error: a key of more than 32 parts", "^" * 81, "nest less deeply"),
     ],
     ids=lambda value: value[:20],
 )
@@ -104,7 +104,7 @@ def test_what_is_no_override(text: str, message: str, caret: str, hint: str) -> 
     with pytest.raises(ConfigError) as caught:
         parse_override(text)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"-s:{message}"
+    assert lines[0] == f"-s: {message}"
     assert lines[2] == f"      | {caret}{' ' + hint if hint else ''}"
 
 
@@ -182,17 +182,17 @@ def test_all_paths_that_lead_through_a_value_are_reported() -> None:
             ]
         )
     assert str(caught.value).splitlines() == [
-        "-s:1:1: error: 'x.y.z' can't be set, because 'x' is a single value, not a table",
-        "    1 | x.y.z=1",
+        "-s: error: 'x.y.z' can't be set, because 'x' is a single value, not a table",
+        "   -s | x.y.z=1",
         "      | ^^^^^ it is defined at x.toml:1:5",
-        "-s:1:1: error: 'list.a' can't be set, because 'list' is an array, not a table",
-        "    1 | list.a=1",
+        "-s: error: 'list.a' can't be set, because 'list' is an array, not a table",
+        "   -s | list.a=1",
         "      | ^^^^^^ write the whole array: list=[…]",
-        "-s:1:1: error: 'net.width.w' can't be set, because 'net.width' is a single value, not a table",
-        "    1 | net.width.w=2",
-        "      | ^^^^^^^^^^^ it is defined at -s:1:1",
-        "-s:1:1: error: 'extends' can't be overridden",
-        "    1 | extends=b.toml",
+        "-s: error: 'net.width.w' can't be set, because 'net.width' is a single value, not a table",
+        "   -s | net.width.w=2",
+        "      | ^^^^^^^^^^^ it is defined at -s net.width=1",
+        "-s: error: 'extends' can't be overridden",
+        "   -s | extends=b.toml",
         "      | ^^^^^^^ write it in the file",
     ]
 
@@ -213,10 +213,10 @@ def test_what_is_not_there_is_not_removed() -> None:
     with pytest.raises(ConfigError) as caught:
         from_text(TEXT, "x.toml").override([parse_override("~net.widht"), parse_override("~nothing.at.all")])
     assert str(caught.value).splitlines() == [
-        "-s:1:2: error: 'net.widht' can't be removed, because it is not there",
-        "    1 | ~net.widht",
+        "-s: error: 'net.widht' can't be removed, because it is not there",
+        "   -s | ~net.widht",
         "      |  ^^^^^^^^^ did you mean 'width'?",
-        "-s:1:2: error: 'nothing.at.all' can't be removed, because it is not there",
-        "    1 | ~nothing.at.all",
+        "-s: error: 'nothing.at.all' can't be removed, because it is not there",
+        "   -s | ~nothing.at.all",
         "      |  ^^^^^^^^^^^^^^",
     ]

@@ -331,7 +331,9 @@ def test_a_plain_loop_resumes_exactly(command_server, ridgepole, script, tmp_pat
     path = script(LOOP)
     code = {"SIGKILL": 137 if supervised else -9, "SIGTERM": 143}[how]
     if supervised:
-        assert ridgepole("run", "train.py", HOW=how).returncode == code
+        ended = ridgepole("run", "train.py", HOW=how)
+        assert ended.returncode == code
+        assert ended.stderr.splitlines()[-1] == f"resume with: ridgepole resume runs/{only(tmp_path).path.name}"
         assert only(tmp_path).status == ("failed" if how == "SIGKILL" else "interrupted")
         done = ridgepole("run", "train.py", "--resume", HOW=how)
         assert "a script that ignores it starts over" in done.stderr
@@ -359,8 +361,10 @@ def test_a_plain_loop_resumes_exactly(command_server, ridgepole, script, tmp_pat
 def test_resume_starts_the_recorded_command_again(ridgepole, script, tmp_path):
     script("import os, sys\nprint(sys.argv[1:], os.getcwd(), os.environ.get('RIDGEPOLE_RESUME'))\nsys.exit(2)\n")
     (tmp_path / "elsewhere").mkdir()
-    ridgepole("run", "train.py", "--", "--lr", "0.1")
+    ended = ridgepole("run", "train.py", "--", "--lr", "0.1")
     first = only(tmp_path)
+    again = f"ridgepole resume runs/{first.path.name}"
+    assert ended.stderr.splitlines()[-1] == f"the run has no checkpoint; run the script again with: {again}"
     assert printed(first) == f"['--lr', '0.1'] {tmp_path} None\n"
     done = ridgepole("resume", str(first.path), cwd=tmp_path / "elsewhere")
     assert (done.returncode, done.stdout) == (2, f"['--lr', '0.1'] {tmp_path} 1\n")

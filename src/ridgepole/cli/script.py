@@ -9,6 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from ridgepole import rundir
+from ridgepole.checkpoint import CheckpointStore
 from ridgepole.cli.labels import labels_of
 from ridgepole.cli.output import complain, near, paint, say, seconds
 from ridgepole.errors import RunDirError
@@ -84,7 +86,11 @@ def start_script(
                 sys.stderr.write(_CLEAR)
             line = f"{line} · {error['message']}"
         complain(paint(line, "red", sys.stderr))
-        complain(f"resume with: ridgepole resume {shlex.quote(near(record.path))}")
+        command = f"ridgepole resume {shlex.quote(near(record.path))}"
+        if CheckpointStore(record.path / rundir.CHECKPOINTS).list():
+            complain(f"resume with: {command}")
+        else:
+            complain(f"the run has no checkpoint; run the script again with: {command}")
     return code
 
 

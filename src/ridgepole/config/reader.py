@@ -13,11 +13,10 @@ from ridgepole.config import limits, scan, tree
 from ridgepole.config.document import Document, Override
 from ridgepole.config.secrets import mask
 from ridgepole.config.source import TomlText, too_large, visible
-from ridgepole.errors import ConfigError, Place, Problem, did_you_mean
+from ridgepole.errors import OPTION, ConfigError, Place, Problem, did_you_mean
 
 _EXTENDS = "extends"
 _MAX_FILES = 64
-_OPTION = "-s"
 _MAX_OVERRIDE = 1 << 16
 _WORDS = {"null": None, "None": None, "True": True, "False": False}
 _DECIMAL = re.compile(r"[+-]?(?:\.\d+|\d+\.)(?:[eE][+-]?\d+)?")
@@ -199,16 +198,16 @@ def parse_override(text: str) -> Override:
         ConfigError: If the text has no `=` or no valid key, or exceeds the limits of a file.
     """
     if len(text) > _MAX_OVERRIDE:
-        raise ConfigError([too_large(Place(_OPTION))])
+        raise ConfigError([too_large(Place(OPTION))])
     line = visible(mask(text, whole=True))
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise ConfigError([Problem("the override is not UTF-8", Place(_OPTION, 1, 1, line))])
+        raise ConfigError([Problem("the override is not UTF-8", Place(OPTION, 1, 1, line))])
     remove = text.startswith("~")
     match = _KEY.match(text, int(remove))
     end = match.end() if match else 0
     if match is None or not (end == len(text) if remove else text.startswith("=", end)):
         raise ConfigError([_invalid_key(text, line, end)])
-    place = Place(_OPTION, 1, match.start(1) + 1, line, match.end(1) - match.start(1))
+    place = Place(OPTION, 1, match.start(1) + 1, line, match.end(1) - match.start(1))
     value_text = text[end + 1 :].strip().replace("\r\n", "\n")
     if finding := limits.refuse(text[:end]) or limits.refuse(value_text):
         raise ConfigError([Problem(finding.message, place, finding.hint)])
@@ -258,13 +257,13 @@ def _refuse_constant(word: str) -> Any:
 def _invalid_key(text: str, line: str, end: int) -> Problem:
     """Describe why a text does not begin with a key and `=`."""
     if text.startswith("~"):
-        return Problem("not a valid key", Place(_OPTION, 1, end + 1, line), "to remove a value, write ~table.key")
+        return Problem("not a valid key", Place(OPTION, 1, end + 1, line), "to remove a value, write ~table.key")
     equals = text.find("=")
     if equals < 0:
-        return Problem("the override has no '='", Place(_OPTION, 1, 1, line, max(1, len(text))), "write key=value")
+        return Problem("the override has no '='", Place(OPTION, 1, 1, line, max(1, len(text))), "write key=value")
     if not text[:equals].strip():
-        return Problem("the override has no key before '='", Place(_OPTION, 1, equals + 1, line), "write key=value")
-    return Problem("not a valid key", Place(_OPTION, 1, end + 1, line), _instead(text[:equals].strip()))
+        return Problem("the override has no key before '='", Place(OPTION, 1, equals + 1, line), "write key=value")
+    return Problem("not a valid key", Place(OPTION, 1, end + 1, line), _instead(text[:equals].strip()))
 
 
 def _instead(key: str) -> str:

@@ -43,8 +43,28 @@ def program_target(spec: SweepSpec, root: Path, directory: Path | None = None) -
     Args:
         spec: The sweep, which has a program.
         root: The directory that holds runs.
-        directory: The working directory of its start; None at the start: the current one, or that
-            of the sweep's file if only that has the program.
+        directory: The working directory of its start; None at the start.
+
+    Raises:
+        ConfigError: If the program does not exist, or Python can't read it.
+    """
+    program, directory = check_program(spec, directory)
+    return ProgramTarget(
+        root=str(root.absolute()),
+        metric=spec.metric,
+        metrics=spec.metrics,
+        program=program,
+        directory=str(directory),
+        interpreter=sys.executable,
+        grace_seconds=spec.options.grace_seconds,
+    )
+
+
+def check_program(spec: SweepSpec, directory: Path | None = None) -> tuple[Program, Path]:
+    """Return a sweep's program and the working directory of its trials.
+
+    This is the given directory, else the current one, or that of the sweep's file if only that has
+    the program.
 
     Raises:
         ConfigError: If the program does not exist, or Python can't read it.
@@ -59,15 +79,7 @@ def program_target(spec: SweepSpec, root: Path, directory: Path | None = None) -
     problems = list(_problems(spec, program, directory))
     if problems:
         raise ConfigError(problems)
-    return ProgramTarget(
-        root=str(root.absolute()),
-        metric=spec.metric,
-        metrics=spec.metrics,
-        program=program,
-        directory=str(directory),
-        interpreter=sys.executable,
-        grace_seconds=spec.options.grace_seconds,
-    )
+    return program, directory
 
 
 def program_of(spec: SweepSpec) -> Program | None:
