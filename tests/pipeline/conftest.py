@@ -1,9 +1,22 @@
 """What tests of whole runs share: a quick way to start the command line in processes of their own."""
 
 import shutil
+import time
 
 import pytest
 from steps_project import Place, store
+
+
+def remove(folder):
+    """Removes a folder to which the helper of a killed run may still add its alert."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +32,7 @@ def keep_copy(tmp_path_factory):
             shutil.copytree(place, copy, symlinks=True)
             kept[key] = place, copy, made
         place, copy, made = kept[key]
-        shutil.rmtree(place)
+        remove(place)
         shutil.copytree(copy, place, symlinks=True)
         return place, made
 

@@ -363,7 +363,7 @@ def test_points_appear_as_they_are_logged(command_server, browser, show, tmp_pat
 def test_a_server_that_ends_is_told(command_server, browser, root):
     running, address = serve(command_server, root)
     tab = browser.open(address)
-    tab.wait("document.querySelector('.live')?.textContent === 'live'")
+    tab.wait("document.querySelector('.live')?.textContent === 'live' && document.querySelector('td.name a')")
     running.send(signal.SIGINT)
     assert running.wait() == 0
     tab.wait("document.querySelector('.live.lost')")
