@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from programs import needs
+from ridgepole.cli import main
 
 PACKAGE = """
 from ridgepole import Permanence, PipelineProcess, process
@@ -573,3 +574,12 @@ def test_values_without_option_are_found_beside_a_run_that_is_left_out():
         parsed = _parse(build_parser(), arguments)
         assert (parsed.run, parsed.overrides) == (run, values)
     assert _parse(build_parser(), ["sweep", "resume", "lr=1"]).overrides == ["lr=1"]
+
+
+def test_ctrl_c_while_a_verb_is_imported_shows_nothing(monkeypatch, capfd):
+    def stop(name):
+        raise KeyboardInterrupt(name)
+
+    monkeypatch.setattr("ridgepole.cli.importlib.import_module", stop)
+    assert main(["run", "exp.toml"]) == 130
+    assert capfd.readouterr() == ("", "")

@@ -437,6 +437,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # while modules are imported; a verb says how it ended
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
     given = with_action(list(sys.argv[1:] if argv is None else argv))
     rest: list[str] = []
     if given[:1] in (["run"], ["submit"]) and "--" in given:  # what follows belongs to the script
