@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -135,12 +136,24 @@ def test_a_first_failure_has_nothing_to_be_told_as():
 
 
 def test_a_metric_that_is_never_logged_is_said():
+    error = "the metric 'loss' was never logged; logged was: los, accuracy; did you mean 'los'?"
     with BasicLogger("logs") as logger:
-        result = logger.run_sweep(lambda: logger.log_metrics({"los": 1.0, "accuracy": 0.5}), FINE)
+        result = logger.run_sweep(lambda: logger.log_metrics({"los": 1.0, "accuracy": 0.5}), FINE | {"run_cap": 2})
+        assert [trial.error for trial in result.trials] == [error] * 2
+        with pytest.raises(SweepError, match="^" + re.escape(f"all of 3 trials failed alike: {error}")):
+            logger.run_sweep(lambda: logger.log_metrics({"los": 1.0, "accuracy": 0.5}), FINE)
+        result = logger.run_sweep(
+            lambda: logger.log_metrics({"los": 1.0, "accuracy": 0.5}), FINE | {"ridgepole": {"max_failures": 9}}
+        )
     assert result.counts == {"failed": 5}
-    assert result.trials[0].error == (
-        "the metric 'loss' was never logged; logged was: los, accuracy; did you mean 'los'?"
-    )
+
+
+def test_a_metric_that_some_trials_never_log_ends_no_sweep():
+    def once(trial):
+        if trial.number == 1:
+            trial.report(1.0)
+
+    assert sweep(once).counts == {"failed": 4, "finished": 1}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

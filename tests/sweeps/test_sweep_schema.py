@@ -313,6 +313,8 @@ DOUBTFUL: dict[str, tuple[Any, str, str]] = {
         "",
     ),
     "unknown key": (FINE | {"methd": 1}, "methd is not a key of a sweep, and has no effect", "did you mean 'method'?"),
+    "limit": (FINE | {"max_trials": 9}, "max_trials is not a key of a sweep, and has no effect", "its run_cap"),
+    "our key": (FINE | {"seed": 9}, "seed is not a key of a sweep, and has no effect", "table 'ridgepole'"),
     "controller": (FINE | {"controller": {"type": "local"}}, "controller has no effect here", "W&B's own services"),
     "null": (FINE | {"description": None}, "description is null, and counts as left out", ""),
     "name for W&B": (FINE | {"parameters": {"a b": {"value": 1}}}, "parameters.a b is a name that W&B refuses", ""),

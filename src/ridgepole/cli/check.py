@@ -63,7 +63,7 @@ def _is_sweep_file(path: Path) -> bool:
 def _sweep_file(arguments: argparse.Namespace) -> tuple[list[Problem], list[Problem], str]:
     """Return the problems of a sweep's file and its parameters, none, and a line for success."""
     from ridgepole.sweeps.api import pipeline_of
-    from ridgepole.sweeps.run.program import check_program, program_of
+    from ridgepole.sweeps.run.program import find_program, program_of
     from ridgepole.sweeps.run.validate import check_pipeline
     from ridgepole.sweeps.spec.spec import read_sweep
 
@@ -72,7 +72,7 @@ def _sweep_file(arguments: argparse.Namespace) -> tuple[list[Problem], list[Prob
         problems = list(spec.warnings)
         summary = f"{arguments.file}: ok, {counted(len(spec.space.names), 'parameter')}"
         if program_of(spec) is not None:
-            check_program(spec)
+            find_program(spec)
             return problems, [], f"{summary} of {spec.program or 'a command'}"
         if spec.options.pipeline is None:
             return problems, [], f"{summary}; it names no pipeline to compare them with"

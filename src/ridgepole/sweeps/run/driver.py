@@ -20,7 +20,7 @@ from ridgepole.sweeps.run.display import Display
 from ridgepole.sweeps.run.executor import Completed, Event, Executor, Preempted, Reported, Started, WorkerLost
 from ridgepole.sweeps.run.recovery import TrialRecovery
 from ridgepole.sweeps.run.targets import FunctionTarget, Target
-from ridgepole.sweeps.run.trial import TrialSpec
+from ridgepole.sweeps.run.trial import TrialSpec, never_logged
 from ridgepole.sweeps.spec.spec import SweepSpec
 from ridgepole.sweeps.study.outcome import Ending, TrialOutcome
 from ridgepole.sweeps.sweepdir import SweepDir
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _STUCK, _QUICK_SECONDS = 20, 60.0
 """A trial that is preempted so often in a row, so soon after its start, counts as failed."""
+_ENOUGH_UNLOGGED = 3
+"""A sweep ends after so many trials that never logged its metric, unless another trial did."""
 _POLL_SECONDS = 0.2  # time between two looks at what signal handlers have noted
 
 
@@ -110,6 +112,7 @@ class Sweep:
     _pending: deque[TrialRecord] = field(default_factory=deque)
     _running: dict[int, TrialRecord] = field(default_factory=dict)
     _error: Exception | None = None
+    _unlogged: int = 0  # trials that have failed in this process
     _guard: SignalGuard = field(default_factory=SignalGuard)
 
     def drive(self) -> None:
@@ -334,6 +337,18 @@ class Sweep:
         elif options.max_failures is not None and failed > options.max_failures:
             message = f"{failed} trials have failed, more than max_failures = {options.max_failures}"
             self._fail(SweepError(f"{message}; the last error: {outcome.error}"), "too many trials failed")
+        elif options.max_failures is None and self._logs_no_metric():
+            message = f"all of {failed} trials failed alike: {outcome.error}"
+            self._fail(SweepError(message), "no trial logs the metric")
+
+    def _logs_no_metric(self) -> bool:
+        """Return whether no trial so far logged the metric, some of them in this process."""
+        metric = self.spec.metric
+        if metric is None:
+            return False
+        self._unlogged += 1
+        ended = [record.outcome.error for record in self.store.rows.values() if record.outcome]
+        return self._unlogged >= _ENOUGH_UNLOGGED and all(each.startswith(never_logged(metric.name)) for each in ended)
 
     # --- the end
 

@@ -48,7 +48,7 @@ def program_target(spec: SweepSpec, root: Path, directory: Path | None = None) -
     Raises:
         ConfigError: If the program does not exist, or Python can't read it.
     """
-    program, directory = check_program(spec, directory)
+    program, directory = find_program(spec, directory)
     return ProgramTarget(
         root=str(root.absolute()),
         metric=spec.metric,
@@ -60,7 +60,7 @@ def program_target(spec: SweepSpec, root: Path, directory: Path | None = None) -
     )
 
 
-def check_program(spec: SweepSpec, directory: Path | None = None) -> tuple[Program, Path]:
+def find_program(spec: SweepSpec, directory: Path | None = None) -> tuple[Program, Path]:
     """Return a sweep's program and the working directory of its trials.
 
     This is the given directory, else the current one, or that of the sweep's file if only that has

@@ -18,6 +18,7 @@ from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.rundir import RunInfo
 from ridgepole.sweeps.run.program import ProgramTarget
 from ridgepole.sweeps.run.targets import PipelineTarget
+from ridgepole.sweeps.run.trial import never_logged
 from ridgepole.sweeps.study.outcome import TrialOutcome
 
 if TYPE_CHECKING:
@@ -142,12 +143,12 @@ class TrialRecovery:
         if isinstance(followed, dict):  # of a program
             outcome = replace(outcome, value=followed.get("best"), **followed)
             if outcome.value is None and outcome.status == "finished":
-                return replace(outcome, status="failed", error=f"the metric {metric.name!r} was never logged")
+                return replace(outcome, status="failed", error=never_logged(metric.name))
             return outcome
         entry = run.json(rundir.SUMMARY).get("metrics", {}).get(metric.name, {})
         best = entry.get("min" if metric.goal == "minimize" else "max")
         if best is None and outcome.status == "finished":
-            error = f"the metric {metric.name!r} was never logged as a finite number"
+            error = f"{never_logged(metric.name)} as a finite number"
             return replace(outcome, status="failed", error=error)
         count = int(entry.get("count", 0)) - int(entry.get("nonfinite", 0))
         return replace(outcome, value=best, count=count, best=best, latest=entry.get("last"))

@@ -216,7 +216,7 @@ class Trial:
             return None, f"the metric {name!r} was logged {self._nonfinite} times, but never as a finite number"
         logged = ", ".join(self._other_metrics) or "nothing"
         hint = did_you_mean(name, self._other_metrics)
-        return None, f"the metric {name!r} was never logged; logged was: {logged}{'; ' + hint if hint else ''}"
+        return None, f"{never_logged(name)}; logged was: {logged}{'; ' + hint if hint else ''}"
 
     def objectives(self, returned: object) -> tuple[dict[str, float], str]:
         """Return the last value of each metric, returned or logged; or none and the reason."""
@@ -246,6 +246,11 @@ class Trial:
 
 current_trial: ContextVar[Trial | None] = ContextVar("ridgepole_trial", default=None)
 """The trial that is running."""
+
+
+def never_logged(metric: str) -> str:
+    """Return the beginning of the error of a trial that never logged the metric."""
+    return f"the metric {metric!r} was never logged"
 
 
 def as_number(value: object, demand: str) -> float:

@@ -28,8 +28,8 @@ class Options:
         on_trial_error: Whether a trial that fails counts as failed (`fail`), is run again
             (`retry`), or ends the sweep (`stop`).
         retries: With `retry`, the most times that a trial is run again.
-        max_failures: The sweep ends when more trials than this have failed for good; None: it never
-            ends for that.
+        max_failures: The sweep ends when more trials than this have failed for good; None: it ends
+            when the first three never logged the metric.
         sampler: The model of a bayes sweep: Optuna's Gaussian process, TPE, or NSGA-II, which suits
             several metrics; None: see `sampler_name`.
         startup_trials: The number of random trials of a bayes sweep before the model proposes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -29,6 +29,7 @@ _OURS = "ridgepole"
 _TEXTS = ("name", "description", "project", "entity")
 _RUNS = ("program", "command")
 _KEYS = ("method", "run_cap", *_TEXTS, "metric", "metrics", "parameters", "early_terminate", *_RUNS, _OURS)
+_LIMITS = ("count", "max_trials", "n_trials", "num_samples", "num_trials", "trials")
 _ELSEWHERE = ("apiVersion", "controller", "image_uri", "job", "kind")
 """Keys of W&B's schema that say something to its own services only."""
 
@@ -233,8 +234,16 @@ def _note_other_keys(check: Checker, values: Mapping[str, Any]) -> None:
         elif key in _ELSEWHERE:
             check.warn((key,), "has no effect here", "it is for W&B's own services")
         elif key not in _KEYS:
-            hint = did_you_mean(key, (*_KEYS, *_ELSEWHERE)) or "W&B's schema does not have it either"
-            check.warn((key,), "is not a key of a sweep, and has no effect", hint)
+            check.warn((key,), "is not a key of a sweep, and has no effect", _instead_of(key))
+
+
+def _instead_of(key: str) -> str:
+    """Return what to write instead of an unknown key; other tools have their own words."""
+    if key in {each.name for each in fields(Options)}:
+        return f"it belongs into the sweep's table {_OURS!r}"
+    if key.lower().replace("-", "_") in _LIMITS:
+        return "the most trials of a sweep are its run_cap"
+    return did_you_mean(key, (*_KEYS, *_ELSEWHERE)) or "W&B's schema does not have it either"
 
 
 def _parse_method(check: Checker, values: Mapping[str, Any]) -> Any:
