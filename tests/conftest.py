@@ -216,6 +216,7 @@ def pytest_configure(config):
         if name != "SLURM_CONF":  # where a cluster is, for the tests of one
             del os.environ[name]
     os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}  # no signed commits, no hooks
+    os.environ["TERM"] = "xterm"  # a dumb terminal gets no bars
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     isolation.register(config)

@@ -162,7 +162,7 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path):
     (tmp_path / "read_only.py").write_text(READ_ONLY)
     script = (
         'mkdir -p "$1/disk" && mount -t tmpfs -o size=400k tmpfs "$1/disk" || exit 77\n'
-        '"$2" "$1/full.py" "$1/disk" && mount -o remount,ro "$1/disk" && "$2" "$1/read_only.py" "$1/disk"\n'
+        '"$2" "$1/full.py" "$1/disk" && mount -o remount,bind,ro "$1/disk" && "$2" "$1/read_only.py" "$1/disk"\n'
     )
     command = ["unshare", "-Urm", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
     require("unshare", package="util-linux")

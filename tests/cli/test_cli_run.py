@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -187,14 +188,14 @@ def test_the_traceback_of_a_failed_run_is_kept(shapes, ridgepole):
 def test_a_full_stderr_keeps_the_exit_code(shapes, ridgepole):
     folder = shapes(GOOD.replace('type = "train"', 'type = "fail"'))
     for command in ("run shapes.toml", "check shapes.toml -s nothing=1"):
-        shell = f"{sys.executable} -m ridgepole {command} 2>/dev/full; echo code $?"
+        shell = f"{shlex.quote(sys.executable)} -m ridgepole {command} 2>/dev/full; echo code $?"
         done = subprocess.run(shell, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
         assert done.stdout.split()[-2:] in (["code", "1"], ["code", "2"])
 
 
 def test_a_closed_stdout_is_no_failure(shapes):
     folder = shapes()
-    shell = f"{sys.executable} -m ridgepole run shapes.toml >&-; echo code $? >&2"
+    shell = f"{shlex.quote(sys.executable)} -m ridgepole run shapes.toml >&-; echo code $? >&2"
     done = subprocess.run(shell, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.stderr.split()[-2:] == ["code", "0"]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -117,7 +118,7 @@ def test_a_run_that_is_not_there(arguments, two_runs, ridgepole):
 
 
 def test_a_reader_that_stops_early(two_runs):
-    command = f"{sys.executable} -m ridgepole runs show --json | head -n 1"
+    command = f"{shlex.quote(sys.executable)} -m ridgepole runs show --json | head -n 1"
     done = subprocess.run(command, shell=True, cwd=two_runs[0].parents[1], capture_output=True, text=True, timeout=60)
     assert done.stdout == "{\n"
     assert done.stderr == ""

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -96,7 +97,8 @@ with BasicLogger(sys.argv[1], theme={"info": "magenta"}) as logger:
 
 def on_a_terminal(tmp_path, **environment):
     clean = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
-    return pexpect.run(f"{sys.executable} -c '{SCRIPT}' {tmp_path}", env=clean | environment, timeout=60).decode()
+    command = shlex.join([sys.executable, "-c", SCRIPT, str(tmp_path)])
+    return pexpect.run(command, env=clean | environment, timeout=60).decode()
 
 
 def test_colour_on_a_terminal_unless_it_is_unwanted(tmp_path):

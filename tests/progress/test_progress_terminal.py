@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -506,7 +507,7 @@ def test_resizing_leaves_no_residue(tmp_path: Path) -> None:
             assert time.monotonic() < end, lines
             time.sleep(0.05)
 
-    tmux("new-session", "-d", "-x", "100", "-y", "30", f"exec {sys.executable} {script}")
+    tmux("new-session", "-d", "-x", "100", "-y", "30", f"exec {shlex.quote(sys.executable)} {script}")
     try:
         until(lambda lines: "line 80" in lines)
         for columns, rows in ((60, 20), (30, 8), (100, 30), (45, 12), (100, 30)):
@@ -619,7 +620,7 @@ def test_ctrl_z_gives_the_shell_a_clean_screen_and_fg_draws_again(on_terminal: S
         "import time\nfrom ridgepole import track\nfor i in track(range(150), 'train'):\n    time.sleep(0.02)\n"
     )
     terminal.until("$")
-    terminal.child.sendline(f"{sys.executable} {script}")
+    terminal.child.sendline(f"{shlex.quote(sys.executable)} {script}")
     terminal.until("train  ━")
     terminal.child.send("\x1a")
     stopped = terminal.until("Stopped")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import signal
 import sys
 import textwrap
@@ -82,7 +83,7 @@ def test_an_unchanged_script_is_a_run_like_any_other(ridgepole, script, tmp_path
     assert secret == []
 
     shown = ridgepole("runs", "show").stdout
-    assert re.search(r"command +\S+ train.py --lr 0.5 --api-key '\*\*\*'", shown)
+    assert re.search(r"command +.+ train.py --lr 0.5 --api-key '\*\*\*'", shown)
     assert "exit code 0" in shown
     listed = json.loads(ridgepole("runs", "ls", "--json").stdout)
     assert [(row["pipeline"], row["status"], row["best"]["value"]) for row in listed] == [
@@ -263,7 +264,7 @@ def test_a_child_that_the_script_leaves_behind_does_not_hold_the_run_up(ridgepol
 
 def test_a_reader_that_leaves_ends_the_script_as_without_ridgepole(script, tmp_path):
     script("import sys\nfor i in range(10**9):\n    print(i)\n")
-    line = f"{sys.executable} -m ridgepole run train.py | head -n 2"
+    line = f"{shlex.quote(sys.executable)} -m ridgepole run train.py | head -n 2"
     child = pexpect.spawn("bash", ["-c", line], cwd=str(tmp_path), timeout=60)
     with contextlib.closing(child):
         child.expect(pexpect.EOF)
@@ -434,7 +435,7 @@ def test_what_cannot_run_says_so_before_a_run_is_made(ridgepole, script, tmp_pat
 def test_dry_run_shows_the_command(ridgepole, script, tmp_path):
     script("pass\n")
     done = ridgepole("run", "train.py", "--dry-run", "--", "--token", "abc")
-    assert done.stdout == f"{sys.executable} train.py --token '***'\n"
+    assert done.stdout == f"{shlex.quote(sys.executable)} train.py --token '***'\n"
     assert not (tmp_path / "runs").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -61,14 +62,14 @@ def test_a_dry_run_shows_two_nodes_with_a_rendezvous_and_submits_nothing(call, t
         assert line in text.splitlines()
     (step,) = [line for line in text.splitlines() if line.startswith("srun ")]
     assert "--kill-on-bad-exit=1" in step
-    assert f"{sys.executable} -m torch.distributed.run -m ridgepole run p/work.toml --resume" in step
+    assert f"{shlex.quote(sys.executable)} -m torch.distributed.run -m ridgepole run p/work.toml --resume" in step
     assert "held.start=7" in step
     assert not (tmp_path / "p" / "runs").exists()
 
 
 def test_one_process_needs_no_launcher(tmp_path):
     text = script_of(spec_of(tmp_path))
-    assert f"\n{sys.executable} -m ridgepole run work.toml --resume --runs-dir {tmp_path}/runs &\n" in text
+    assert f"\n{shlex.quote(sys.executable)} -m ridgepole run work.toml --resume --runs-dir {tmp_path}/runs &\n" in text
     assert "torch" not in text
     assert "srun" not in text
 

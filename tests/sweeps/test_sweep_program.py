@@ -1,6 +1,7 @@
 """Sweeps over a program: `program` and `command` of W&B's files, with unchanged scripts."""
 
 import json
+import shlex
 import signal
 import sys
 import textwrap
@@ -427,5 +428,5 @@ def test_sweep_best_shows_the_command_line(ridgepole, here):
     (here() / "sweep.json").write_text(json.dumps(GRID))
     assert ridgepole("sweep", "start", "sweep.json", "--no-report").returncode == 0
     shown = ridgepole("sweep", "best").stdout
-    assert shown.endswith(f"/usr/bin/env {sys.executable} train.py --lr=0.1 --steps=2\n")
+    assert shown.endswith(f"/usr/bin/env {shlex.quote(sys.executable)} train.py --lr=0.1 --steps=2\n")
     assert "-s " not in shown
