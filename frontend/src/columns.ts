@@ -55,10 +55,10 @@ export function parameters(runs: RunRow[], differing: boolean): string[] {
       }
     }
   }
-  // settings of Ridgepole's own, which a log of another tracker lacks, say nothing about a run
+  // settings of Ridgepole's own say nothing about a run
   const isOwn = (name: string) => name.startsWith("pipeline.");
   const names = [...values].filter(
-    ([name, { same, count }]) => !differing || !same || (count < runs.length && !isOwn(name)),
+    ([name, { same, count }]) => !differing || (!isOwn(name) && (!same || count < runs.length)),
   );
   return names.map(([name]) => name);
 }

@@ -68,7 +68,9 @@ def _default(table: RunTable) -> None:
             heads.append(name.upper())
             for line, row in zip(cells, rows, strict=True):
                 line.append(_cell(name, row.fields[name] or None))
-    differing = [column for column in table.columns() if column.kind == "config" and column.differs]
+    # settings of Ridgepole's own say nothing about a run; types say less than parameters
+    own = [column for column in table.columns() if column.kind == "config" and not column.key.startswith("pipeline.")]
+    differing = sorted((column for column in own if column.differs), key=lambda column: column.key.endswith(".type"))
     for column in differing[:_SHOWN]:
         heads.append(column.label)
         for line, value, is_there in zip(cells, column.values, column.is_there, strict=True):
