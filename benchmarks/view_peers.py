@@ -43,12 +43,17 @@ def fetch(url: str, body: bytes | None = None, headers: dict[str, str] | None = 
 @contextmanager
 def server(*command: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | environ
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | environ,
+        start_new_session=True,
     ) as process:
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)  # Aim's server is a child of its command
 
 
 def until(ask: Callable[[], bool]) -> None:
