@@ -87,6 +87,7 @@ def test_the_verbs_change_labels(run, ridgepole):
     assert ridgepole("runs", "note", "night shift", "a\nb").returncode == 0
     assert ridgepole("runs", "note", "night shift").stdout == "a\nb\n"
     assert ridgepole("runs", "archive", "night shift", "latest").stdout == "archived 1 run\n"
+    assert ridgepole("runs", "ls").stdout.startswith("no runs in")
     stored = json.loads((run / "labels.json").read_text())
     expected = {"format": 1, "name": "night shift", "tags": ["b", "a"], "note": "a\nb", "archived": True}
     assert stored == expected

@@ -71,6 +71,8 @@ def test_ls_with_a_wrong_expression(options, message, runs, ridgepole):
 
 def test_archived_runs_are_left_out_unless_asked_for(runs, ridgepole):
     assert ridgepole("runs", "archive", "run0").returncode == 0
+    assert ridgepole("runs", "ls").stderr == "1 archived run left out; --all shows them\n"
+    assert ridgepole("runs", "ls", "--all").stderr == ""
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name"))] == ["name", "run2", "run1"]
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name", "--all"))][-1] == "run0"
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name", "--archived"))] == ["name", "run0"]

@@ -360,7 +360,7 @@ def test_a_plain_loop_resumes_exactly(command_server, ridgepole, script, tmp_pat
 
 
 def test_resume_starts_the_recorded_command_again(ridgepole, script, tmp_path):
-    script("import os, sys\nprint(sys.argv[1:], os.getcwd(), os.environ.get('RIDGEPOLE_RESUME'))\nsys.exit(2)\n")
+    script("import os, sys\nprint(sys.argv[1:], os.getcwd(), os.environ.get('RIDGEPOLE_RESUME'))\nsys.exit(3)\n")
     (tmp_path / "elsewhere").mkdir()
     ended = ridgepole("run", "train.py", "--", "--lr", "0.1")
     first = only(tmp_path)
@@ -368,9 +368,10 @@ def test_resume_starts_the_recorded_command_again(ridgepole, script, tmp_path):
     assert ended.stderr.splitlines()[-1] == f"the run has no checkpoint; run the script again with: {again}"
     assert printed(first) == f"['--lr', '0.1'] {tmp_path} None\n"
     done = ridgepole("resume", str(first.path), cwd=tmp_path / "elsewhere")
-    assert (done.returncode, done.stdout) == (2, f"['--lr', '0.1'] {tmp_path} 1\n")
+    assert (done.returncode, done.stdout) == (3, f"['--lr', '0.1'] {tmp_path} 1\n")
     assert only(tmp_path).fields["attempt"] == 2
-    ridgepole("run", "train.py", "--resume", "--", "--lr", "0.2")  # other arguments: another run
+    other = ridgepole("run", "train.py", "--resume", "--", "--lr", "0.2")  # other arguments: another run
+    assert other.stderr.startswith("no unfinished run of this command in runs: starting a new one\n")
     ridgepole("run", "train.py", "--resume", "--", "--lr", "0.1")
     attempts = [run.fields["attempt"] for run in list_runs(tmp_path / "runs")]
     assert attempts == [1, 3]
@@ -466,3 +467,16 @@ def test_a_run_is_the_same_where_script_arguments_and_directory_are():
 
     assert key() == key(name="other", command=("/other/python", "a.py", "1"))
     assert len({key(), key(arguments=("2",)), key(directory="/e"), key(file="/d/b.py")}) == 4
+
+
+def test_a_name_of_the_command_line_wins_over_that_of_the_script(ridgepole, script, tmp_path):
+    script("import ridgepole\nwith ridgepole.run('own', tags=['x']): pass\n")
+    assert ridgepole("run", "train.py", "--name", "mine", "--tag", "y").returncode == 0
+    assert (only(tmp_path).labels.name, set(only(tmp_path).labels.tags)) == ("mine", {"x", "y"})
+
+
+def test_a_script_that_refuses_its_arguments_is_not_to_be_run_again(ridgepole, script):
+    script("import argparse\nargparse.ArgumentParser().parse_args()\n")
+    done = ridgepole("run", "train.py", "--", "--lrr", "0.1")
+    assert done.returncode == 2
+    assert "resume" not in done.stderr

@@ -75,6 +75,7 @@ def test_ls_lists_sweeps_newest_first_and_passes_over_damaged_ones(toy, grid, ri
         (1, 1, "finished"),
     ]
     assert told[0]["id"] == newest.id
+    assert told[0]["started"] == json.loads((newest.path / "sweep.json").read_text())["created"]
     assert told[0]["best"] == newest.best.value
     (root / "runs" / ".sweeps" / told[1]["id"] / "spec.json").unlink()
     done = ridgepole("sweep", "ls")

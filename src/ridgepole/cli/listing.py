@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ridgepole.cli.output import STATUS_COLOURS, cell, columns, complain, number, say, say_json, seconds, when
+from ridgepole.cli.output import STATUS_COLOURS, cell, columns, complain, counted, number, say, say_json, seconds, when
 from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of
 from ridgepole.runs.table import RunTable
 
@@ -17,7 +17,9 @@ _SHOWN = 8
 
 def list_runs(arguments: argparse.Namespace, root: Path) -> int:
     """Print the runs of a root, filtered and sorted."""
-    table = RunTable.read(root).archived("only" if arguments.archived else "yes" if arguments.all else "no")
+    every = RunTable.read(root)
+    table = every.archived("only" if arguments.archived else "yes" if arguments.all else "no")
+    left_out = 0 if arguments.archived else len(every.rows) - len(table.rows)
     hidden = not table.rows
     table = table.filtered(arguments.filter).sorted(arguments.sort)
     if arguments.columns:
@@ -26,6 +28,8 @@ def list_runs(arguments: argparse.Namespace, root: Path) -> int:
         say_json([row_json(row) for row in table.rows])
     elif table.rows:
         _default(table)
+        if left_out:
+            complain(f"{counted(left_out, 'archived run')} left out; --all shows them")
     elif not hidden:
         say(f"no run in {root} passes the filter")
     else:

@@ -157,7 +157,7 @@ def _show_attempts(run: RunInfo) -> None:
             say(f"          {key}: {before} -> {after}{note}")
     count = _checkpoints(run)
     if count:
-        say(f"kept      {counted(count, 'checkpoint')}, see ridgepole checkpoints ls {run.id}")
+        say(f"kept      {counted(count, 'checkpoint')}, see ridgepole checkpoints ls {shlex.quote(near(run.path))}")
 
 
 def _show_script(run: RunInfo) -> None:

@@ -18,6 +18,7 @@ from ridgepole.labels import NO_LABELS, Labels
 from ridgepole.rundir import RunInfo
 from ridgepole.scripts.record import Script, ScriptRecord, newest_unfinished, runs_root
 
+_USAGE = 2  # argparse's exit code: the same command fails again
 _CLEAR = "\r\x1b[J\x1b[?25h"  # erase what is below (ECMA-48, ED) and show the cursor
 
 
@@ -34,6 +35,8 @@ def run_script(arguments: argparse.Namespace) -> int:
         say(shlex.join(script.shown()))
         return 0
     before = newest_unfinished(root, script) if arguments.resume else None
+    if arguments.resume and before is None:
+        complain(f"no unfinished run of this command in {near(root)}: starting a new one")
     return start_script(script, root, before, arguments, labels_of(arguments))
 
 
@@ -89,7 +92,7 @@ def start_script(
         command = f"ridgepole resume {shlex.quote(near(record.path))}"
         if CheckpointStore(record.path / rundir.CHECKPOINTS).list():
             complain(f"resume with: {command}")
-        else:
+        elif code != _USAGE or (record.path / rundir.SUMMARY).exists():
             complain(f"the run has no checkpoint; run the script again with: {command}")
     return code
 

@@ -96,7 +96,7 @@ def _list(root: Path, *, as_json: bool) -> None:
     rows = []
     for directory in list_sweeps(root):
         try:
-            rows.append(_summary(load_sweep(str(directory.path)), directory.record().get("started")))
+            rows.append(_summary(load_sweep(str(directory.path)), directory.record().get("created")))
         except (SweepError, RunDirError) as error:
             complain(f"sweep {directory.id} can't be read: {error}")
     if as_json:

@@ -130,10 +130,8 @@ class BegunRun(ScriptRun):
             self._path, self.attempt = self._record.path, int(self._record.fields["attempt"])
 
     def describe(self, labels: Labels, params: Mapping[str, Any]) -> None:
-        """Add labels and parameters to the record; a name counts if the run has none yet."""
+        """Add labels and parameters to the record."""
         if self.has_record:
-            if rundir.read_run(self.dir).labels.name:
-                labels = Labels(tags=labels.tags, note=labels.note)
             describe(self.dir, config=None, labels=labels, seed=None)
             if params:
                 self.record_params(params)

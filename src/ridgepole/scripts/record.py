@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +253,8 @@ def describe(path: Path, *, config: Mapping[str, Any] | None, labels: Labels = N
 
 def _add_labels(path: Path, labels: Labels) -> None:
     with LabelsChange(path) as change:
+        if change.labels.name:  # by the command line, or by hand
+            labels = replace(labels, name="")
         change.labels = change.labels.merged(labels)
 
 

@@ -40,7 +40,7 @@ class StoredSweeps:
         for directory in self._directories():
             key = key_of(directory.path)
             try:
-                found.append(summary_of(key, self._load(directory)[1], directory.record().get("started")))
+                found.append(summary_of(key, self._load(directory)[1], directory.record().get("created")))
             except (RidgepoleError, OSError) as error:
                 found.append({"key": key, "id": directory.id, "error": str(error)})
         return found

@@ -11,6 +11,7 @@ from typing import Any
 from ridgepole.errors import ConfigError, Place, Problem
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.trial_hook import TrialHook
+from ridgepole.sweeps.extras import need
 from ridgepole.sweeps.spec.checker import KeyPath
 from ridgepole.sweeps.spec.parameter_types import FiniteParameter, Parameter
 from ridgepole.sweeps.spec.reading import read
@@ -109,5 +110,6 @@ def _samples(parameter: Parameter) -> list[Any]:
         return list(values)
     if isinstance(parameter, FiniteParameter):
         return [parameter.at(0), parameter.at(parameter.size - 1)]
+    need("optuna", "a sweep")
     drawn: Any = parameter.optuna_distribution()
     return [parameter.decode(drawn.low), parameter.decode(drawn.high)]
