@@ -50,6 +50,8 @@ def test_ls_filters_sorts_and_chooses_columns(runs, ridgepole):
     )
     assert rows == [["name", "lr", "val/acc"], ["run1", "0.5", "0.5"], ["run2", "0.75", "0.25"]]
     rows = json.loads(ridgepole("runs", "ls", "--sort=-loss.max", "--columns", "id, loss.max", "--json").stdout)
+    spaced = ridgepole("runs", "ls", "--sort", "-loss.max", "--columns", "id, loss.max", "--json")
+    assert json.loads(spaced.stdout) == rows
     assert rows == [{"id": path.name, "loss.max": lr} for path, lr in zip(runs[::-1], (0.75, 0.5, 0.25), strict=True)]
     assert ridgepole("runs", "ls", "--filter", "lr > 9").stdout == "no run in runs passes the filter\n"
 

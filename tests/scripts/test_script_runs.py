@@ -471,7 +471,9 @@ def test_a_run_is_the_same_where_script_arguments_and_directory_are():
 
 def test_a_name_of_the_command_line_wins_over_that_of_the_script(ridgepole, script, tmp_path):
     script("import ridgepole\nwith ridgepole.run('own', tags=['x']): pass\n")
-    assert ridgepole("run", "train.py", "--name", "mine", "--tag", "y").returncode == 0
+    done = ridgepole("run", "train.py", "--name", "mine", "--tag", "y", "--", "--sort", "-x")
+    assert done.returncode == 0
+    assert only(tmp_path).json("provenance.json")["command"][1:] == ["train.py", "--sort", "-x"]
     assert (only(tmp_path).labels.name, set(only(tmp_path).labels.tags)) == ("mine", {"x", "y"})
 
 

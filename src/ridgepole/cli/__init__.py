@@ -443,8 +443,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _with_sort(argv: list[str]) -> list[str]:
+    """Join `--sort` and a column with a `-` before it, which argparse would take for an option."""
+    at = argv.index("--sort") if "--sort" in argv else len(argv)
+    if "--" not in argv[:at] and argv[at + 1 : at + 2] and re.match(r"-[^-\W]", argv[at + 1]):
+        argv[at : at + 2] = [f"--sort={argv[at + 1]}"]
+    return argv
+
+
 def _main(argv: Sequence[str] | None) -> int:
-    given = with_action(list(sys.argv[1:] if argv is None else argv))
+    given = with_action(_with_sort(list(sys.argv[1:] if argv is None else argv)))
     rest: list[str] = []
     if given[:1] in (["run"], ["submit"]) and "--" in given:  # what follows belongs to the script
         cut = given.index("--")
