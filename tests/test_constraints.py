@@ -1,4 +1,4 @@
-"""What `constraints.txt` pins can be installed with each Python that the package supports."""
+"""Every version that `constraints.txt` pins supports the oldest Python that Ridgepole supports."""
 
 import importlib.metadata
 import tomllib

@@ -1,5 +1,6 @@
 """`run` and `check` as a user calls them: exit codes, streams, messages."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -584,3 +585,19 @@ def test_ctrl_c_while_a_verb_is_imported_shows_nothing(monkeypatch, capfd):
     monkeypatch.setattr("ridgepole.cli.importlib.import_module", stop)
     assert main(["run", "exp.toml"]) == 130
     assert capfd.readouterr() == ("", "")
+
+
+def test_check_of_a_sweep_without_optuna_names_the_extra(tmp_path, monkeypatch, capsys):
+    (tmp_path / "lone.py").write_text("from ridgepole import process\n\n\n@process\ndef fit(lr: float = 0.1): ...\n")
+    (tmp_path / "lone.toml").write_text(
+        '[pipeline]\nname = "lone"\npackage = "lone"\n\n[processes.fit]\ntype = "fit"\n\n'
+        '[sweep]\nmethod = "random"\nrun_cap = 2\nmetric = { name = "loss" }\n'
+        'parameters = { "fit.lr" = { min = 0.1, max = 0.2 } }\n'
+    )
+    find_spec = importlib.util.find_spec
+    hidden = {"optuna": None}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: hidden.get(name, ...) and find_spec(name, *more)
+    )
+    assert main(["check", str(tmp_path / "lone.toml")]) != 0
+    assert "a sweep needs optuna, which is not installed" in capsys.readouterr().err

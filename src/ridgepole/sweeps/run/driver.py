@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _STUCK, _QUICK_SECONDS = 20, 60.0
 """A trial that is preempted so often in a row, so soon after its start, counts as failed."""
 _ENOUGH_UNLOGGED = 3
-"""A sweep ends after so many trials that never logged its metric, unless another trial did."""
+"""End a sweep after this many failed trials if none of its trials has logged the metric."""
 _POLL_SECONDS = 0.2  # time between two looks at what signal handlers have noted
 
 
@@ -112,7 +112,7 @@ class Sweep:
     _pending: deque[TrialRecord] = field(default_factory=deque)
     _running: dict[int, TrialRecord] = field(default_factory=dict)
     _error: Exception | None = None
-    _unlogged: int = 0  # trials that have failed in this process
+    _failed_here: int = 0  # trials that have failed in this process
     _guard: SignalGuard = field(default_factory=SignalGuard)
 
     def drive(self) -> None:
@@ -346,9 +346,11 @@ class Sweep:
         metric = self.spec.metric
         if metric is None:
             return False
-        self._unlogged += 1
+        self._failed_here += 1
         ended = [record.outcome.error for record in self.store.rows.values() if record.outcome]
-        return self._unlogged >= _ENOUGH_UNLOGGED and all(each.startswith(never_logged(metric.name)) for each in ended)
+        return self._failed_here >= _ENOUGH_UNLOGGED and all(
+            each.startswith(never_logged(metric.name)) for each in ended
+        )
 
     # --- the end
 

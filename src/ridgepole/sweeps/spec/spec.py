@@ -240,9 +240,9 @@ def _note_other_keys(check: Checker, values: Mapping[str, Any]) -> None:
 def _instead_of(key: str) -> str:
     """Return what to write instead of an unknown key; other tools have their own words."""
     if key in {each.name for each in fields(Options)}:
-        return f"it belongs into the sweep's table {_OURS!r}"
+        return f"it belongs in the sweep's table {_OURS!r}"
     if key.lower().replace("-", "_") in _LIMITS:
-        return "the most trials of a sweep are its run_cap"
+        return "a sweep's limit is its run_cap"
     return did_you_mean(key, (*_KEYS, *_ELSEWHERE)) or "W&B's schema does not have it either"
 
 
