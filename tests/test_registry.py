@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from ridgepole.extras import install_command
 from ridgepole.permanences import BasicLogger
 from ridgepole.registry import Registry
 
@@ -148,7 +149,7 @@ def test_a_missing_package_that_an_extra_installs_says_so(module, extra, package
     monkeypatch.setitem(sys.modules, module, None)
     (problem,) = package(__init__=f"import {module}\n").problems
     assert f"import of {module} halted" in problem.message
-    assert problem.hint == f"pip install 'ridgepole[{extra}]'"
+    assert problem.hint == install_command(extra)
 
 
 def test_another_import_that_fails_has_no_such_hint(package):

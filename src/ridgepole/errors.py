@@ -31,6 +31,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ridgepole.extras import install_command
+
 
 class RidgepoleError(Exception):
     """Root of all errors of Ridgepole."""
@@ -165,7 +167,7 @@ class MissingExtraError(RidgepoleError, ImportError):
     """
 
     def __init__(self, package: str, extra: str, wanted_by: str) -> None:
-        super().__init__(f"{wanted_by} needs {package}, which is not installed: pip install 'ridgepole[{extra}]'")
+        super().__init__(f"{wanted_by} needs {package}, which is not installed: {install_command(extra)}")
         self.package = package
         self.extra = extra
 

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from ridgepole.errors import Place, Problem, did_you_mean, user_traceback
+from ridgepole.extras import install_command
 from ridgepole.permanence import Permanence
 from ridgepole.processes import is_process
 
@@ -103,7 +104,7 @@ class Registry:
         except BaseException as error:  # noqa: BLE001 - any error of a user's module is shown to the user
             message = f"package {package!r} failed to import: {type(error).__name__}: {error}"
             extra = _EXTRAS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
-            hint = f"pip install 'ridgepole[{extra}]'" if extra else ""
+            hint = install_command(extra) if extra else ""
             registry.problems.append(Problem(message, place, hint, detail=user_traceback(error)))
             return registry
         for module in modules:

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from ridgepole import Pipeline, process
+from ridgepole.extras import install_command
 from ridgepole.permanences import BaseLoggerManager, BasicLogger
 
 
@@ -84,7 +85,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(run, tmp_path, fresh_
     for to, extra in (("parquet", "plots"), ("tensorboard", "tensorboard"), ("wandb", "wandb")):
         done = fresh_ridgepole("export", "latest", "--to", to, PYTHONPATH=str(hidden))
         assert done.returncode == 1, done.stderr
-        assert f"pip install 'ridgepole[{extra}]'" in done.stderr
+        assert install_command(extra) in done.stderr
         assert not (run / "export" / to).exists()
     done = fresh_ridgepole("export", "latest", "--to", "csv", PYTHONPATH=str(hidden))
     assert done.returncode == 0, done.stderr

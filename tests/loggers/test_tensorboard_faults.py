@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from isolation import send
 from ridgepole.errors import LogWriteError, MissingExtraError, RidgepoleError, RunDirError
+from ridgepole.extras import install_command
 from ridgepole.loggers.tensorboard import writer as writer_module
 from ridgepole.metrics import load_metrics
 from ridgepole.permanences import BasicLogger, LoggerGroup, TensorBoardLogger
@@ -308,7 +309,7 @@ def test_without_tensorboard(tmp_path):
                 print(error, error.extra)
     """
     done = run_script(script, tmp_path / "x")
-    wanted = "TensorBoardLogger needs tensorboard, which is not installed: pip install 'ridgepole[tensorboard]'"
+    wanted = f"TensorBoardLogger needs tensorboard, which is not installed: {install_command('tensorboard')}"
     assert done.stdout == f"{wanted} tensorboard\n" * 2, done.stderr
     assert not (tmp_path / "x").exists()
     assert issubclass(MissingExtraError, RidgepoleError)

@@ -93,6 +93,25 @@ class Carries(Epochs):
                 self.weights.learn(epoch, total, *batch.tolist())
 
 
+class OwnOptimiser(Epochs):
+    """The optimiser is nobody's but the process's, and has a state from one epoch to the next."""
+
+    def execute(self):
+        parameter = torch.nn.Parameter(torch.ones(1))
+        optimiser = torch.optim.Adam([parameter])
+        for epoch in track(range(self.epochs), "epochs", tick=True):
+            for batch in track(loader(), "train"):
+                parameter.grad = torch.ones(1)
+                optimiser.step()
+                self.weights.learn(epoch, *batch.tolist())
+
+
+class Counts(Epochs):
+    def execute(self):
+        for epoch in track(range(self.epochs), "epochs", tick=True):
+            self.weights.learn(epoch)
+
+
 class Flat(Epochs):
     def execute(self):
         for batch in track(list(loader()), "train", tick=True):
@@ -152,6 +171,7 @@ def test_more_epochs_can_be_added(tmp_path):
     ("cls", "goal", "reason"),
     [
         (Flat, "its beginning", "it loops over a list, which has no position to store"),
+        (OwnOptimiser, "its beginning", "its loop uses optimiser, which no checkpoint holds"),
         (TicksInside, "the end of its last epoch", "it is in the middle of an item of its outer loop"),
         (Resumables, "the end of its last epoch", "it is in the middle of an item of its outer loop"),
     ],
@@ -247,6 +267,9 @@ def test_check_names_the_line_of_the_loop():
     assert "or an iterable with state_dict and load_state_dict; otherwise it starts from its beginning" in note
     (note,) = notes(TicksInside)
     assert "resumes between two items of the loop over range(self.epochs) in " in note
+    (note,) = notes(Counts)
+    assert note.startswith("resume: train starts from its beginning: the loop over range(self.epochs) in ")
+    assert "has no position to store; loop over batches inside it" in note
 
     class Known(Epochs):
         def execute(self):
@@ -271,7 +294,10 @@ def test_check_names_the_line_of_the_loop():
 
 
 def test_check_names_what_a_resume_resets():
-    (_, note) = notes(Carries)
-    assert "resume: train keeps total from one item of the loop in " in note
+    (note,) = notes(Carries)
+    assert "resume: train starts from its beginning: the loop over range(self.epochs) in " in note
+    assert "uses total, which no checkpoint holds; keep it in a permanence" in note
+    (note,) = notes(OwnOptimiser)
+    assert "uses optimiser, which no checkpoint holds; keep it in a permanence" in note
     (_, note) = notes(history)
     assert "train keeps best, losses from one item" in note, "not what every item sets before it reads it"

@@ -12,6 +12,7 @@ from typing import Any
 
 from ridgepole import __version__
 from ridgepole.cli.output import columns, say, say_json
+from ridgepole.extras import pip_install, requirements
 from ridgepole.pipeline.run.provenance import devices
 
 _NOT_SHOWN = ("all", "dev")
@@ -44,24 +45,15 @@ def _extras() -> list[str]:
 
 def _extra(name: str) -> dict[str, Any]:
     """Return an extra: its packages and their versions."""
-    found = {package: _version(package) for package in _packages(name)}
-    missing = [package for package, version in found.items() if version is None]
+    wanted = requirements(name)
+    found = {package: _version(package) for package in wanted}
+    missing = [wanted[package] for package, version in found.items() if version is None]
     return {
         "name": name,
         "packages": found,
         "complete": not missing,
-        "install": f"pip install 'ridgepole[{name}]'" if missing else None,
+        "install": pip_install(missing) if missing else None,
     }
-
-
-def _packages(extra: str) -> list[str]:
-    """Return the packages that an extra requires, from the metadata of the installed Ridgepole."""
-    marker = f'extra == "{extra}"'
-    requirements = (line.partition(";") for line in metadata.requires("ridgepole") or ())
-    lines = [name for name, _, condition in requirements if marker in condition.replace("'", '"')]
-    return [
-        "".join(char for char in line.split(">")[0].split("<")[0].split("=")[0] if char not in " []") for line in lines
-    ]
 
 
 def _version(package: str) -> str | None:

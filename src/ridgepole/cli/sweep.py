@@ -27,6 +27,7 @@ from ridgepole.cli.output import (
 )
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import RunDirError, SweepError
+from ridgepole.extras import install_command
 from ridgepole.sweeps.api import load_sweep, pipeline_of, resume_sweep, sweep_pipeline, sweep_program
 from ridgepole.sweeps.edit import edit_sweep
 from ridgepole.sweeps.report.axes import masked, printable
@@ -223,7 +224,7 @@ def _report(result: SweepResult, output: str | None, *, as_json: bool) -> int:
         for path in written:
             say(near(path))
     if len(written) == 1:
-        complain("the page alone: pictures need matplotlib: pip install 'ridgepole[plots]'")
+        complain(f"the page alone: pictures need matplotlib: {install_command('plots')}")
     return 0
 
 

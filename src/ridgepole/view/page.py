@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 MISSING_PAGE = (
-    "this installation of Ridgepole has no page: in a clone run `make frontend`, else install a wheel with "
-    "pip install 'ridgepole[view]'"
+    "this installation of Ridgepole has no page: in a clone run `make frontend`, else install Ridgepole from a wheel"
 )
 
 

@@ -51,6 +51,7 @@ class ProcessRun:
         loaders: The positions of the loops that it was in the middle of, the innermost last.
         restore_rng: Restores the random generators; called right before the loop continues.
         replays: Whether its loop over a `range` may be resumed between two items.
+        kept: The variables that keep this loop from being resumed between two items.
         left_out: The ranges of batches that the loop which continues, or else the first one over
             data, leaves out.
     """
@@ -63,6 +64,7 @@ class ProcessRun:
         restore_rng: Callable[[], None] | None = None,
         *,
         replays: bool = False,
+        kept: Sequence[str] = (),
         left_out: Ranges = (),
     ) -> None:
         self.process = process
@@ -70,6 +72,7 @@ class ProcessRun:
         self._waiting = list(loaders)
         self._restore_rng = restore_rng
         self._replays = replays
+        self.kept = kept
         self._left_out = left_out
         self._positions: list[Position] = []  # the latest one of each source
         self._begun = 0
@@ -206,6 +209,8 @@ class ProcessRun:
             return ""
         if self._ticks.outside:
             return "it ticks outside of track(..., tick=True)"
+        if self.kept and len(self._outer) == 1 and inside and isinstance(inside[0], range):
+            return f"its loop uses {', '.join(self.kept)}, which no checkpoint holds"
         other = inside[-1] if len(inside) > 1 else self._without_position
         reason = "" if other is None else position_of(other)
         if isinstance(reason, str) and reason:

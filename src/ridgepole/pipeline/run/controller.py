@@ -389,10 +389,11 @@ class Controller:
         self._warned_at = self.position
         name = self.outcomes[self.position].name
         goal = "the end of its last epoch" if self.ticks.lacks_boundary else "its beginning"
+        kept = self.process_run is not None and self.process_run.kept
+        other_way = "keep that in a permanence" if kept else "loop over a ResumableLoader or an iterable with them"
         self.warn(
             f"a resume can't continue {name} from this checkpoint, but goes back to {goal}: {obstacle}; "
-            "ResumableLoader, an iterable with state_dict and load_state_dict, or these methods of the process, "
-            "resume inside"
+            f"give the process state_dict and load_state_dict, or {other_way}"
         )
 
     def _warn_of_metric(self) -> None:

@@ -266,14 +266,16 @@ class Executor:
         """Record which process runs; if it is resumed, restore it and the random generators."""
         controller, ticks = self.controller, self.controller.ticks
         target = self.plan.processes[controller.position].target
-        replays = any(loop.replays for loop in ticking_loops(target)) if self.plan.policy.enabled else False
+        loops = ticking_loops(target) if self.plan.policy.enabled else []
+        replays = any(loop.replays for loop in loops)
+        kept = [name for loop in loops for name in loop.kept]
         left_out = self._left_out(point)
         if point is None:
-            controller.process_run = ProcessRun(process, ticks, replays=replays, left_out=left_out)
+            controller.process_run = ProcessRun(process, ticks, replays=replays, kept=kept, left_out=left_out)
             return
         loaders = point.process["loaders"]
         controller.process_run = ProcessRun(
-            process, ticks, loaders, point.restore_rng, replays=replays, left_out=left_out
+            process, ticks, loaders, point.restore_rng, replays=replays, kept=kept, left_out=left_out
         )
         if is_stateful(process):
             with self.guard.user_code():

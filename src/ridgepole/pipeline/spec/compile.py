@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ridgepole.checkpoint.policy import OFF, CheckpointPolicy
 from ridgepole.errors import ConfigError, MissingExtraError, did_you_mean
+from ridgepole.extras import install_command
 from ridgepole.labels import checked_tag
 from ridgepole.mirror.settings import MirrorPolicy, need_obstore, policy_of, url_fault
 from ridgepole.pipeline.spec.binding import Binder, in_order
@@ -165,7 +166,7 @@ def _notify(report: Report) -> NotifyPolicy | None:
         report.add(("notify",), f"notify must be a table, not {shown(given)}")
         return None
     if find_spec("apprise") is None:
-        report.add(("notify",), "notify needs apprise", "pip install 'ridgepole[notify]'", key=True)
+        report.add(("notify",), "notify needs apprise", install_command("notify"), key=True)
     if isinstance(given.get("urls"), str):  # it is not shown: it may be a secret
         report.add(("notify", "urls"), "notify.urls must be a list of texts, not a text")
         return None

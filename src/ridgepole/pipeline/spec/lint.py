@@ -101,7 +101,7 @@ def _notes(plan: Plan) -> Iterator[str]:
         if loops:
             yield f"resume: {process.name} {_what_resumes(loops)}"
         for loop in loops:
-            if loop.carried:
+            if loop.carried and not loop.counts:
                 yield (
                     f"resume: {process.name} keeps {', '.join(loop.carried)} from one item of the loop in {loop.place} "
                     "to the next; a resume inside resets it: keep it in a permanence, or give the process "
@@ -117,6 +117,17 @@ def _what_resumes(loops: Sequence[Loop]) -> str:
         return f"has several ticking loops ({places}), so from the second on a resume starts it from its beginning"
     if first.replays:
         return f"resumes between two items of {place}; within one only with state_dict and load_state_dict"
+    if first.kept:
+        return (
+            f"starts from its beginning: {place} uses {', '.join(first.kept)}, which no checkpoint holds; keep "
+            f"{'it' if len(first.kept) == 1 else 'them'} in a permanence, or give the process state_dict and "
+            "load_state_dict"
+        )
+    if first.counts:
+        return (
+            f"starts from its beginning: {place} has no position to store; loop over batches inside it, or give the "
+            "process state_dict and load_state_dict"
+        )
     if first.own_sampler and first.plain_loader:
         return (
             f"can't resume inside {place}, a DataLoader with {first.own_sampler}, whose order can't be replayed; make "

@@ -30,17 +30,30 @@ class Loop:
         over: The text of what it loops over.
         plain_loader: Whether that is certainly torch's own DataLoader.
         own_sampler: The text of its sampler, if that is not one of torch's.
+        counts: Whether it is over a `range`, which has no position of its own.
+        around: Whether there is another loop inside.
         carried: Variables that one item leaves to the next, and that no state holds.
-        replays: Whether it is over a `range`, around another loop, and leaves nothing to the next
-            item: it may then be resumed between two items.
+        objects: Variables made before the loop whose methods it calls, such as an optimiser.
     """
 
     place: Place
     over: str
     plain_loader: bool
     own_sampler: str
+    counts: bool
+    around: bool
     carried: tuple[str, ...]
-    replays: bool
+    objects: tuple[str, ...]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What keeps a loop over a `range` from being resumed between two items."""
+        return tuple(dict.fromkeys((*self.carried, *self.objects))) if self.counts and self.around else ()
+
+    @property
+    def replays(self) -> bool:
+        """Whether it may be resumed between two items."""
+        return self.counts and self.around and not self.kept
 
 
 def ticking_loops(target: Any) -> list[Loop]:
@@ -75,21 +88,23 @@ def _loop(
     own = {name for name, values in before.items() if not all(_is_alias(value, function) for value in values)}
     carried = [*_carried(node, before.keys()), *_mutated(node, own, made)]
     over = before.get(source.id, [None])[-1] if isinstance(source, ast.Name) else source
-    calls_own = any(
-        isinstance(call, ast.Call)
+    objects = [
+        call.func.value.id
+        for call in _inside(node)
+        if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and isinstance(call.func.value, ast.Name)
         and call.func.value.id in own
-        for call in _inside(node)
-    )
-    around = any(isinstance(inner, ast.For | ast.While) for inner in _inside(node))
+    ]
     return Loop(
         place=place,
         over=ast.unparse(source),
         plain_loader=_called(over) == "DataLoader",
         own_sampler=_own_sampler(over),
+        counts=_called(source) == "range",
+        around=any(isinstance(inner, ast.For | ast.While) for inner in _inside(node)),
         carried=tuple(dict.fromkeys(carried)),
-        replays=_called(source) == "range" and around and not carried and not calls_own,
+        objects=tuple(dict.fromkeys(objects)),
     )
 
 

@@ -1,0 +1,39 @@
+"""The optional packages of Ridgepole, by the extra that names them.
+
+Messages name the packages themselves: that command works for a clone, a wheel and a release alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from shlex import quote
+
+_NAME = re.compile(r"[\w.-]+")
+
+
+def requirements(extra: str) -> dict[str, str]:
+    """Return what an extra requires by package, such as `{"optuna": "optuna>=4.0"}`.
+
+    It is read from the metadata of the installed Ridgepole.
+    """
+    from importlib import metadata  # an error's hint alone needs it, and it loads email and zipfile
+
+    marker = f'extra == "{extra}"'
+    found = {}
+    for line in metadata.requires("ridgepole") or ():
+        requirement, _, condition = line.partition(";")
+        name = _NAME.match(requirement)
+        if name and marker in condition.replace("'", '"'):
+            found[name[0]] = requirement.strip()
+    return found
+
+
+def pip_install(wanted: Iterable[str]) -> str:
+    """Return the command that installs these requirements."""
+    return " ".join(("pip install", *(quote(requirement) for requirement in wanted)))
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra."""
+    return pip_install(requirements(extra).values())
