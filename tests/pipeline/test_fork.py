@@ -166,6 +166,33 @@ def test_a_fork_that_fails_at_once_resumes_where_it_began(tmp_path):
     assert len(losses(again)) == 5, "a fork can be forked"
 
 
+@process
+def report(net: Net, text: str = "") -> None:
+    pass
+
+
+def test_a_process_that_others_followed_gets_more_epochs(tmp_path):
+    """The checkpoint at its end is kept, however many processes follow, and the fork finds it."""
+
+    def make(text="", **train):
+        built = pipeline(checkpoint={"keep_last": 2}, **train)
+        return built.process("first", report).process("second", report, text=text).process("third", report)
+
+    whole = make(epochs=4).run(tmp_path / "whole")
+    parent = make(epochs=2).run(tmp_path)
+    with pytest.raises(ConfigError, match="nothing is left to run") as caught:
+        make(epochs=2).fork(parent.id, root=tmp_path)
+    assert "-s train.epochs=4" in str(caught.value)
+    assert f"ridgepole fork {parent.id}@NAME" in str(caught.value)
+    longer = make(epochs=4).fork(parent.id, root=tmp_path)
+    assert losses(longer) == losses(whole)
+    assert read_run(longer.path).fields["parent"]["step"] == 2
+    again = make("new", epochs=4).fork(longer.id, root=tmp_path)
+    assert read_run(again.path).fields["parent"]["checkpoint"].endswith("-step-4")
+    lines = map(json.loads, (again.path / "processes.jsonl").read_text().splitlines())
+    assert [line["name"] for line in lines if line["status"] == "running"] == ["first", "second", "third"]
+
+
 def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path):
     parent = pipeline(epochs=2).run(tmp_path)
     names = [path.name for path in sorted((parent.path / "checkpoints").iterdir()) if path.is_dir()]
@@ -261,6 +288,9 @@ def test_the_command_line_forks_and_shows_where_a_run_comes_from(tmp_path, ridge
     (parent,) = list_runs(tmp_path / "runs")
     again = ridgepole("resume", parent.id)
     assert f"ridgepole fork {parent.id} -s KEY=VALUE" in again.stderr
+    listed = ridgepole("checkpoints", "ls", parent.id).stdout
+    assert "before train" in listed
+    assert "after train" in listed
     done = ridgepole("fork", f"{parent.id}@latest", "epochs=5", "--tag", "more")
     assert done.returncode == 0, done.stderr
     assert f"forks run {parent.id} at 0000" in done.stderr

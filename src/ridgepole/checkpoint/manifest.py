@@ -132,7 +132,8 @@ class CheckpointInfo:
         step: The run's step.
         time: Seconds since the epoch.
         score: Its rank; None where that was not measured.
-        protect: The newest with this tag is kept whatever `keep_last` says; None for no tag.
+        protect: Tags, with spaces between them: the newest with a tag is kept whatever `keep_last`
+            says; None for no tag.
         config_hash: The caller's hash of the config it was taken under.
         world_size: Number of ranks that took part.
         meta: Values of the caller that can be read without loading.

@@ -44,8 +44,8 @@ def superfluous(
     kept = sound[:keep_last] + best_first(sound)[:keep_best]
     protected: dict[str, CheckpointInfo] = {}
     for info in sound:
-        if info.protect is not None:
-            protected.setdefault(info.protect, info)
+        for tag in (info.protect or "").split():
+            protected.setdefault(tag, info)
     errors = sorted((info for info in infos if info.kind == ERROR and not info.problem), key=lambda info: -info.number)
     names = {info.name for info in (*kept, *protected.values(), *errors[:keep_last])}
     oldest = min((info.number for info in sound[:keep_last]), default=0)

@@ -241,7 +241,7 @@ class Saving:
             assignment: The owners of the boxes of tensors that are spread over ranks, if the ranks
                 were told.
             score: Value of the metric of `keep_best`.
-            protect: A tag; the newest checkpoint with it is kept.
+            protect: Tags, with spaces between them; the newest checkpoint with a tag is kept.
             config_hash: Identifies the config.
             world_size: Number of ranks.
             meta: Plain JSON values.

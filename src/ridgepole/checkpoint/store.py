@@ -84,7 +84,8 @@ class CheckpointStore:
             step: The run's step, at least 0.
             kind: Why it is taken, a word such as `step`; `error` never becomes the latest.
             score: Value of the metric of `keep_best`; None or NaN without one.
-            protect: A tag such as `boundary`; the newest with it is kept whatever `keep_last` says.
+            protect: Tags such as `boundary`, with spaces between them: the newest with a tag is
+                kept whatever `keep_last` says.
             config_hash: Identifies the config.
             world_size: Number of ranks.
             meta: Plain JSON values to be readable without loading.

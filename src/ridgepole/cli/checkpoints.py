@@ -48,7 +48,8 @@ def _list(run: RunInfo, store: CheckpointStore, *, as_json: bool) -> None:
         say_json([_row(info, marks[info.name]) for info in infos])
     elif infos:
         heads = ("NAME", "KIND", "STEP", "PROCESS", "SCORE", "SIZE", "AGE", "")
-        columns((_cells(info, marks[info.name]) for info in infos), heads)
+        names = list(run.json(rundir.RESOLVED).get("processes", {}))
+        columns((_cells(info, marks[info.name], names) for info in infos), heads)
     else:
         say(f"run {run.id} has no checkpoints")
 
@@ -91,12 +92,29 @@ def _row(info: CheckpointInfo, marks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _cells(info: CheckpointInfo, marks: Sequence[str]) -> tuple[str, ...]:
+def _cells(info: CheckpointInfo, marks: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     score = "-" if info.score is None else number(info.score.value)
     if info.problem:
         return (info.name, info.kind, str(info.step), "-", "-", "-", "-", " ".join(marks))
-    process = str((info.meta or {}).get("process") or "-")
-    return (info.name, info.kind, str(info.step), process, score, size(info.size), ago(info.time), " ".join(marks))
+    return (
+        info.name,
+        info.kind,
+        str(info.step),
+        _place(info, names),
+        score,
+        size(info.size),
+        ago(info.time),
+        " ".join(marks),
+    )
+
+
+def _place(info: CheckpointInfo, names: Sequence[str]) -> str:
+    """Return the process that was running, or the two processes between which it was taken."""
+    meta = info.meta or {}
+    position = meta.get("position")
+    if meta.get("process") or not isinstance(position, int) or not 0 <= position <= len(names) or not names:
+        return str(meta.get("process") or "-")
+    return f"after {names[position - 1]}" if position else f"before {names[0]}"
 
 
 def _show(run: RunInfo, store: CheckpointStore, info: CheckpointInfo, *, as_json: bool) -> None:
@@ -107,8 +125,8 @@ def _show(run: RunInfo, store: CheckpointStore, info: CheckpointInfo, *, as_json
         say_json(_row(info, marks) | {"run": run.id, "permanences": parts})
         return
     meta = info.meta or {}
-    done = run.json(rundir.RESOLVED).get("processes", {})
-    inside = f"inside {meta['process']}" if meta.get("process") else "between two processes"
+    done = list(run.json(rundir.RESOLVED).get("processes", {}))
+    inside = f"inside {meta['process']}" if meta.get("process") else _place(info, done)
     say(f"checkpoint  {info.name}{' (' + ', '.join(marks) + ')' if marks else ''}")
     say(f"path        {near(info.path)}")
     say(f"taken       {when(info.time)} UTC, {ago(info.time)}; why: {info.kind}")

@@ -106,6 +106,18 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
+def names_of(key: str) -> list[str]:
+    """Return the names that may stand for a key of the config, the shortest first.
+
+    `processes.train.params.epochs` may be called `epochs`, `train.epochs` and so on.
+    """
+    parts = key.split(".")
+    if len(parts) > 3 and parts[0] in ("processes", "permanences") and parts[2] == "params":
+        parts = [*parts[:2], *parts[3:]]
+    names = [".".join(parts[index:]) for index in range(len(parts) - 1, -1, -1)]
+    return names if names[-1] == key else [*names, key]
+
+
 def same(a: Any, b: Any) -> bool:
     """Return whether two values are the same; a bool is not the same as a number."""
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)

@@ -13,7 +13,7 @@ from ridgepole import rundir
 from ridgepole.errors import ConfigError, Place, Problem, did_you_mean
 from ridgepole.metrics.summary import goal_of
 from ridgepole.runs.expression import Getter, Moment, UnknownNameError, compile_filter
-from ridgepole.runs.row import FIELDS, TIMES, RunRow, read_row, same
+from ridgepole.runs.row import FIELDS, TIMES, RunRow, names_of, read_row, same
 
 ENTRIES = ("last", "min", "max", "best", "count", "last_step", "min_step", "max_step", "best_step")
 """The parts of a metric's summary, which a name takes as `loss.min`."""
@@ -170,16 +170,16 @@ class Names:
         self._metrics = metrics
         self._by_form: dict[str, list[str]] = {}
         for key in config:
-            for form in _forms(key):
+            for form in names_of(key):
                 self._by_form.setdefault(form, []).append(key)
 
     @cached_property
     def labels(self) -> dict[tuple[str, str], str]:
         """Return the shortest name of each column that no other column has."""
-        taken = Counter(form for kind, key in self.keys for form in (_forms(key) if kind == "config" else (key,)))
+        taken = Counter(form for kind, key in self.keys for form in (names_of(key) if kind == "config" else (key,)))
         found: dict[tuple[str, str], str] = {}
         for kind, key in self.keys:
-            forms = [*(_forms(key) if kind == "config" else (key,)), f"{_PREFIXES[kind]}{key}"]
+            forms = [*(names_of(key) if kind == "config" else (key,)), f"{_PREFIXES[kind]}{key}"]
             free = (form for form in forms if taken[form] <= 1 and form not in FIELDS)
             found[kind, key] = next(free, forms[-1])
         return found
@@ -218,15 +218,6 @@ class Names:
 
 
 _PREFIXES = {"config": "config.", "metric": "metrics."}
-
-
-def _forms(key: str) -> list[str]:
-    """Return the names that may stand for a key of the config, the shortest first."""
-    parts = key.split(".")
-    if len(parts) > 3 and parts[0] in ("processes", "permanences") and parts[2] == "params":
-        parts = [*parts[:2], *parts[3:]]
-    forms = [".".join(parts[index:]) for index in range(len(parts) - 1, -1, -1)]
-    return forms if forms[-1] == key else [*forms, key]
 
 
 def _time(name: str) -> Getter:

@@ -244,7 +244,7 @@ class Checkpoints:
         protect = "inside" if not obstacle else None
         # Two of them are protected, so that a damaged one has another before it
         if process_run is None:
-            protect = f"boundary_{position % 2}"
+            protect = f"boundary_{position % 2}" + ("" if ended is None else " end")  # a fork may extend what ended
         state = {
             "format": STATE_FORMAT,
             "permanences": dict(permanences),
@@ -257,6 +257,7 @@ class Checkpoints:
             "process": outcomes[position].name if process_run is not None else None,
             "resumable": not obstacle,
             "attempt": self._attempt,
+            "ended": outcomes[position - 1].name if ended is not None else None,
         } | ({"obstacle": obstacle} if obstacle else {})
         self.obstacle = "" if kind == "error" or in_step else obstacle
         write = partial(self._write, step=int(framework["step"]), kind=kind, score=score, protect=protect, meta=meta)

@@ -34,6 +34,7 @@ from ridgepole.pipeline.run.comparison import (
     check_position,
     check_ranks,
     listed,
+    unchanged,
     unfinished,
 )
 from ridgepole.pipeline.run.controller import Controller
@@ -246,10 +247,12 @@ def _reopen(
             point = _find_resume_point(plan, stored, coordinator)
         check_position(stored, plan, point)
         point = leave_out(ranges, point, stored)
-        for line in (*changed_environment(stored, plan, config), *changed_code(stored, plan)):
+        changed = changes(stored.json(rundir.RESOLVED), config)
+        lines = (*changed_environment(stored, plan, config), *changed_code(stored, plan), *unchanged(changed, allow))
+        for line in lines:
             warn(line)
         stack.pop_all()  # from here on the attempt closes the directory
-    return AttemptStart(directory, seed, point, changes(stored.json(rundir.RESOLVED), config))
+    return AttemptStart(directory, seed, point, changed)
 
 
 def _find_resume_point(plan: Plan, stored: RunInfo, coordinator: Coordinator | None) -> ResumePoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint, other_ranks
 from ridgepole.pipeline.run import provenance
 from ridgepole.pipeline.spec.plan import Plan, is_stateful
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import flat
+from ridgepole.runs.row import flat, names_of
 
 _OVER = ("finished", "finished_with_cleanup_errors", "pruned")
 _ALWAYS_ALLOWED = (
@@ -89,16 +89,23 @@ def differences(
     """
     keys = [key for key, _ in (*flat(before), *flat(config))]
     problems = [
-        Problem(f"--allow-change {key}: no such key", hint="write it as in the list of changes")
+        Problem(f"--allow-change {key}: no such key", hint="it takes a name such as train.epochs; -s gives the value")
         for key in allow
-        if not any(_below(known, (key,)) for known in keys)
+        if not any(_is_named(known, (key,)) for known in keys)
     ]
-    changed = {key: pair for key, pair in changes(before, config, environ).items() if not _below(key, allow)}
+    changed = {key: pair for key, pair in changes(before, config, environ).items() if not _is_named(key, allow)}
     if changed:
         lines = [f"{key}: {change(*pair)}" for key, pair in changed.items()]
         hint = f"change it back, or accept it with --allow-change {next(iter(changed))}"
         problems.append(Problem(f"the pipeline is not what {what} was", hint=hint, detail="\n".join(lines)))
     return problems
+
+
+def unchanged(changed: Iterable[str], allow: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each key that was allowed to change and has not."""
+    for key in allow:
+        if not any(_is_named(each, (key,)) for each in changed):
+            yield f"--allow-change {key}: it has not changed; give it a value in the file or by -s {key}=VALUE"
 
 
 def changes(
@@ -211,6 +218,11 @@ def _silenced(config: Mapping[str, Any]) -> list[str]:
     """Return the keys of loggers and displays that were replaced by null objects."""
     null = ("NullLogger", "NullProgressManager")
     return [f"permanences.{name}" for name, table in config.get("permanences", {}).items() if table.get("type") in null]
+
+
+def _is_named(key: str, names: Sequence[str]) -> bool:
+    """Return whether a key, or a table around it, is among these full or short names."""
+    return any(_below(each, names) for each in names_of(key))
 
 
 def _below(key: str, prefixes: Sequence[str]) -> bool:

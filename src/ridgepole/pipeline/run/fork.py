@@ -114,7 +114,8 @@ def find_fork(plan: Plan, run: Path, which: str) -> Fork:
     Args:
         plan: The pipeline of the fork.
         run: The directory of the parent.
-        which: A checkpoint: `latest`, `best`, a name or a number.
+        which: A checkpoint: `best`, a name, a number, or `latest`: the newest one that comes before
+            everything that has changed.
 
     Raises:
         RunDirError: If the parent is running, or had not begun.
@@ -127,7 +128,11 @@ def find_fork(plan: Plan, run: Path, which: str) -> Fork:
         raise RunDirError(f"run {parent.id} is running ({owner}): fork it when it has ended")
     if not has_begun(parent):
         raise RunDirError(f"run {parent.id} was stopped before it had begun: start a new one with ridgepole run")
+    seed = int(parent.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
+    pairs = changes(parent.json(rundir.RESOLVED), plan.resolved(seed))
     info = find_checkpoint(parent, which)
+    if which == "latest":
+        info = _newest_that_fits(parent, info, plan, pairs)
     if info.world_size != 1:
         raise CheckpointError(
             f"checkpoint {info.name} of run {parent.id} was stored by {info.world_size} ranks, and only a run of one "
@@ -135,13 +140,11 @@ def find_fork(plan: Plan, run: Path, which: str) -> Fork:
         )
     loaded = CheckpointStore(parent.path / rundir.CHECKPOINTS).load(info.name)
     point = resume_point_of(loaded, 1)
-    seed = int(parent.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
-    pairs = changes(parent.json(rundir.RESOLVED), plan.resolved(seed))
     check_position(parent, plan, point)
     point = _extended(parent, info, point, loaded.state.get("ended"), pairs)
     point = replace(point, permanences=_for_new_run(point.permanences, plan))
     if point.position == len(plan.processes):
-        raise ConfigError([_nothing_left(parent, info, plan)])
+        raise ConfigError([_nothing_left(parent, info)])
     return Fork(parent=parent, info=info, loaded=loaded, point=point, seed=seed, changes=pairs)
 
 
@@ -197,6 +200,26 @@ def go_back(run: RunInfo, which: str, size: int, warn: Callable[[str], None]) ->
     undone = store.undo_after(info)
     if undone:
         warn(f"newer checkpoints are put aside as {store.path}/.undone-*: {', '.join(undone)}")
+
+
+def _newest_that_fits(
+    run: RunInfo, newest: CheckpointInfo, plan: Plan, pairs: Mapping[str, tuple[Any, Any]]
+) -> CheckpointInfo:
+    """Return the newest checkpoint at which no process was done whose parameters have changed.
+
+    A process that had just ended, and can be extended, counts as not done. If there is none, the
+    newest checkpoint is returned; never one before the first process, which is a new run.
+    """
+    names = [process.name for process in plan.processes]
+    changed = {name for name in names if any(key.startswith(f"processes.{name}.params.") for key in pairs)}
+    if changed:
+        for info in reversed(CheckpointStore(run.path / rundir.CHECKPOINTS).list()):
+            meta = info.meta or {}
+            position = int(meta.get("position", 0))
+            done = {*names[:position]} - {meta.get("ended")}
+            if _is_resumable(info) and not changed & done and (position or meta.get("process")):
+                return info
+    return newest
 
 
 def _is_resumable(info: CheckpointInfo) -> bool:
@@ -259,10 +282,20 @@ def _extended(
     )
 
 
-def _nothing_left(run: RunInfo, info: CheckpointInfo, plan: Plan) -> Problem:
-    last = plan.processes[-1].name if plan.processes else "a process"
+def _nothing_left(run: RunInfo, info: CheckpointInfo) -> Problem:
+    more = _more_of(run)
     return Problem(
         f"nothing is left to run: at checkpoint {info.name} all processes of run {run.id} were done",
-        hint=f"change a parameter of {last}, such as -s {last}.epochs=20, or fork an earlier checkpoint "
-        f"(ridgepole checkpoints ls {run.id})",
+        hint=f"{f'give a process more to do, as by -s {more}, or ' if more else ''}fork an earlier checkpoint: "
+        f"ridgepole checkpoints ls {run.id} lists them, ridgepole fork {run.id}@NAME begins at one",
     )
+
+
+def _more_of(run: RunInfo) -> str:
+    """Return an override that gives the last process that can have it more to do; or ""."""
+    infos = reversed(CheckpointStore(run.path / rundir.CHECKPOINTS).list())
+    name = next((str(meta["ended"]) for meta in (info.meta or {} for info in infos) if meta.get("ended")), "")
+    described = run.json(rundir.RESOLVED).get("processes", {}).get(name, {})
+    counts = {key: value for key, value in described.get("params", {}).items() if type(value) is int and value > 0}
+    key = next((key for key in counts if "epoch" in key or "step" in key), next(iter(counts), None))
+    return "" if key is None else f"{name}.{key}={2 * counts[key]}"
