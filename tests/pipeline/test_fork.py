@@ -297,6 +297,7 @@ def test_the_command_line_forks_and_shows_where_a_run_comes_from(tmp_path, ridge
     assert "processes.train.params.epochs: 2 -> 5" in done.stderr
     shown = ridgepole("runs", "show", "latest").stdout
     assert f"parent    {parent.id} at 0000" in shown
+    assert "processes.train.params.epochs: 2 -> 5" in shown
     assert "more" in shown
     (forked, _) = list_runs(tmp_path / "runs")
     assert len(losses(forked)) == 5

@@ -9,6 +9,7 @@ from ridgepole import Permanence, Pipeline, PipelineProcess
 from ridgepole.cli.output import seconds
 from ridgepole.errors import ConfigError
 from ridgepole.rundir import list_runs, read_attempts, read_run
+from ridgepole.runs.row import read_row
 
 LR = "permanences.net.params.lr"
 
@@ -125,6 +126,8 @@ def test_the_record_says_which_value_is_in_use(net, used, restored, tmp_path, ri
     shown = ridgepole("runs", "show", str(result.path)).stdout
     note = "" if restored is None else f"; the state restored {restored}"
     assert f"          {LR}: 0.1 -> 0.001{note}\n" in shown
+    row = read_row(read_run(result.path))
+    assert row.config[LR] == (0.001 if restored is None else restored), "tables have the value in use"
 
 
 def test_a_parameter_that_no_state_holds_is_no_warning(tmp_path):

@@ -81,6 +81,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     provenance = run.json(rundir.PROVENANCE)
     git = provenance.get("git", {})
     say(f"run       {run.id}")
+    say(f"path      {near(run.path)}")
     _show_labels(run)
     say(f"pipeline  {run.fields.get('pipeline', '-')}")
     parent = run.fields.get("parent")
@@ -143,7 +144,7 @@ def _show_attempts(run: RunInfo) -> None:
     """Print the attempts of a run that was resumed, and the number of its checkpoints."""
     attempts = rundir.read_attempts(run.path)
     ended = {each.get("attempt"): each for each in run.fields.get("attempts") or ()}
-    for line in attempts if len(attempts) > 1 else ():
+    for line in attempts if len(attempts) > 1 or any(line.get("changes") for line in attempts) else ():
         place = "from the beginning"
         if line.get("checkpoint"):
             place = f"from {line['checkpoint']}, step {line.get('step', '-')}"

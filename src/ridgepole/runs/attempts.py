@@ -11,6 +11,7 @@ from typing import Any
 
 from ridgepole import rundir
 from ridgepole.errors import CheckpointError
+from ridgepole.rundir import RunInfo
 
 
 def attempts_before(run: Path, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -30,6 +31,20 @@ def attempts_before(run: Path, fields: Mapping[str, Any]) -> list[dict[str, Any]
         if isinstance(began, int | float):
             took = round(max(0.0, _last_sign(run) - began), 3)
     return [*ended, {"attempt": number, "status": status, "seconds": took}]
+
+
+def restored_values(run: RunInfo) -> dict[str, Any]:
+    """Return the values in use that a restored state brought back, by the key of the config.
+
+    The config has the value that was asked for, as an optimiser's learning rate.
+    """
+    found: dict[str, Any] = {}
+    if run.fields.get("parent") or int(run.fields.get("attempt") or 1) > 1:
+        for line in rundir.read_attempts(run.path):
+            for key in line.get("changes") or ():
+                found.pop(key, None)
+            found |= line.get("restored") or {}
+    return found
 
 
 def _last_sign(run: Path) -> float:

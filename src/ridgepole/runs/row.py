@@ -10,7 +10,7 @@ from typing import Any
 
 from ridgepole import rundir
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.attempts import attempts_before
+from ridgepole.runs.attempts import attempts_before, restored_values
 
 FIELDS = (
     *("id", "name", "tags", "note", "archived", "status", "pipeline", "started", "ended", "seconds"),
@@ -58,6 +58,7 @@ def read_row(run: RunInfo, metrics: Mapping[str, Mapping[str, Any]] | None = Non
     """
     summary = summary_of(run).get("metrics", {}) if metrics is None else metrics
     config = {key: value for key, value in flat(run.json(rundir.RESOLVED)) if key not in _AS_FIELDS}
+    config |= {key: value for key, value in restored_values(run).items() if key in config}
     return RunRow(path=str(run.path), fields=_fields(run), config=config, metrics=_entries(summary))
 
 
