@@ -117,11 +117,11 @@ class Checker(ProblemReport):
         self.wrong(path, f"must be {what}, not {describe(value)}", hint)
         return None
 
-    def word(self, words: Sequence[str], value: Any, path: KeyPath) -> Any:
+    def word(self, words: Sequence[str], value: Any, path: KeyPath, hint: str = "") -> Any:
         """Return a value that is one of several words; report any other value, and return None."""
         if value in words:
             return value
-        hint = did_you_mean(value, words) if isinstance(value, str) else ""
+        hint = hint or (did_you_mean(value, words) if isinstance(value, str) else "")
         self.wrong(path, f"must be one of {', '.join(map(repr, words))}, not {describe(value)}", hint)
         return None
 

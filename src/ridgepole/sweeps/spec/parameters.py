@@ -58,6 +58,16 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """The distributions; for each the keys that it must and may have."""
 
+_OTHERS_NAMES = {
+    "loguniform": "write log_uniform_values; min and max of log_uniform are exponents of e",
+    "qloguniform": "write q_log_uniform_values; min and max of q_log_uniform are exponents of e",
+    "choice": "write values alone, such as values: [16, 32]",
+    "randint": "write int_uniform, whose max is included",
+    "int": "write int_uniform",
+    "float": "write uniform, or log_uniform_values",
+}
+"""What to write in place of the distributions' names in Optuna, Ray and Hyperopt."""
+
 _ALL_KEYS = ("value", "values", "probabilities", "distribution", *_RANGE, "mu", "sigma", "a", "b", "q", "parameters")
 _WHEN = "when"
 _DEFAULTS = {"mu": 0, "sigma": 1, "q": 1, "a": 1, "b": 1}
@@ -182,9 +192,11 @@ class _Entry:
         """Return the distribution that the entry names, or that follows from its keys."""
         table = self.table
         if "distribution" in table:
-            if self.check.word(tuple(_KEYS), table["distribution"], (*self.path, "distribution")) is None:
+            given = table["distribution"]
+            hint = _OTHERS_NAMES.get(str(given).lower().replace("_", "").replace("-", ""), "")
+            if self.check.word(tuple(_KEYS), given, (*self.path, "distribution"), hint) is None:
                 raise _InvalidEntry
-            return str(table["distribution"])
+            return str(given)
         if "value" in table:
             return "constant"
         if "values" in table:
