@@ -546,7 +546,10 @@ def test_arguments_in_the_form_of_other_tools_say_what_to_write(shapes, ridgepol
         (("run", "shapes.toml", "-m", "width=1,2"), "a sweep tries several values: ridgepole sweep start"),
         (("run", "shapes.toml", "+width=1"), "write width=…, also for a key that the file does not have"),
         (("run", "shapes.toml", "net/width=1"), "write net.width=…"),
-        (("run", "shapes.toml", "--width=1"), "unrecognized arguments: --width=1"),
+        (("run", "shapes.toml", "--width=1"), "unrecognized arguments: --width=1; values are given as width=VALUE"),
+        (("run", "shapes.toml", "--width", "1"), "usage: ridgepole run FILE.toml"),
+        (("runs", "show", "latest", "--all"), "usage: ridgepole runs show"),
+        ((), "usage: ridgepole [-h] [--version] VERB ..."),
         (("run", "shapes.toml", "--token=canary"), "unrecognized arguments: --token=******"),
         (("runs", "show", "latest", "a=1"), "unrecognized arguments: a=1"),
     ]:

@@ -1,7 +1,10 @@
 """`runs ls` with filters and columns, `runs compare`, `runs metrics`."""
 
 import json
+import os
+import sys
 
+import pexpect
 import pytest
 
 from ridgepole import Pipeline, process
@@ -61,6 +64,9 @@ def test_ls_filters_sorts_and_chooses_columns(runs, ridgepole):
     [
         (("--filter", "lr >"), "--filter:1:5: error: expected a name or a value, not the end of the filter"),
         (("--filter", "rl > 3"), "--filter:1:1: error: no run has anything called 'rl'"),
+        (("--filter", "name == run1"), "--filter:1:9: error: no run has anything called 'run1'"),
+        (("--filter", 'tags == "x"'), "--filter:1:1: error: tags is a list"),
+        (("--filter", '"x" != tags'), "--filter:1:1: error: tags is a list"),
         (("--sort", "rl"), "--sort: error: no run has anything called 'rl'"),
         (("--columns", ","), "--columns: error: no column is named"),
     ],
@@ -69,6 +75,67 @@ def test_ls_with_a_wrong_expression(options, message, runs, ridgepole):
     done = ridgepole("runs", "ls", *options)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
+
+
+def column(done, head):
+    """Return the cells below a head."""
+    first, *lines = done.stdout.splitlines()
+    assert f" {head} " in f" {first} ", done.stderr
+    at = f" {first} ".index(f" {head} ")
+    return [line[at:].split()[0] for line in lines]
+
+
+def test_ls_shows_the_column_that_it_sorts_by(runs, ridgepole):
+    listed = ridgepole("runs", "ls", "--sort", "val/acc")
+    assert column(listed, "val/acc") == ["0.25", "0.5", "0.75"]
+    assert column(listed, "lr") == ["0.75", "0.5", "0.25"]
+    head, *_ = cells(ridgepole("runs", "ls", "--sort", "-started,lr"))
+    assert head.count("lr") == 1
+    assert "started" not in head
+
+
+def test_tables_fit_a_terminal(runs, tmp_path):
+    def terminal_of(*arguments, columns):
+        environ = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "ridgepole", *arguments],
+            cwd=str(tmp_path),
+            env=environ | {"NO_COLOR": "1"},
+            dimensions=(24, columns),
+            timeout=60,
+            encoding="utf-8",
+        )
+        shown = child.read()
+        child.close()
+        assert child.exitstatus == 0, shown
+        return shown
+
+    wide = terminal_of("runs", "ls", columns=200)
+    assert "STARTED" in wide
+    assert "left out" not in wide
+    narrow = terminal_of("runs", "ls", columns=80)
+    assert "STARTED" not in narrow
+    assert all(len(line) <= 80 for line in narrow.splitlines())
+    tiny = terminal_of("runs", "ls", columns=40)
+    assert "2 columns left out: lr, text; choose with --columns" in tiny
+    assert "RUN" in tiny
+    compared = terminal_of("runs", "compare", "run0", "run1", "run2", columns=50)
+    assert all(len(line) <= 50 for line in compared.splitlines())
+    assert compared.count("KEY") > 1, "a table below the other, each with the names"
+    for name in ("run0", "run1", "run2"):
+        assert name in compared
+
+
+def test_trials_of_a_sweep_are_told_apart(runs, ridgepole):
+    for path, sweep, trial in zip(runs, ("a", "a", None), (0, 1, None), strict=True):
+        fields = json.loads((path / "run.json").read_text())
+        fields |= {"sweep": {"id": sweep, "trial": trial}} if sweep else {}
+        (path / "run.json").write_text(json.dumps(fields))
+    assert column(ridgepole("runs", "ls"), "TRIAL") == ["-", "1", "0"]
+    fields |= {"sweep": {"id": "b", "trial": 4}}
+    (runs[2] / "run.json").write_text(json.dumps(fields))
+    assert column(ridgepole("runs", "ls"), "TRIAL") == ["b/4", "a/1", "a/0"]
 
 
 def test_archived_runs_are_left_out_unless_asked_for(runs, ridgepole):
@@ -98,8 +165,17 @@ def test_compare(runs, ridgepole):
     accuracy = next(row for row in found["metrics"] if row["key"] == "val/acc")
     assert (accuracy["values"], accuracy["percent"]) == ([0.25, 0.75, 0.5], [0.0, 200.0, 100.0])
     assert ridgepole("runs", "compare", "run0", "latest", "--all").stdout.count("\n") > 30
+    filtered = json.loads(ridgepole("runs", "compare", "run0", "--filter", "lr < 0.7", "--json").stdout)
+    assert filtered["runs"] == [runs[0].name, runs[1].name], "the named one first, and each once"
+    none = ridgepole("runs", "compare", "--filter", "lr > 9")
+    assert (none.returncode, "there is no run to compare" in none.stderr) == (2, True)
+    assert ridgepole("report", "--filter", "lr < 0.7", "-o", "some.html").stdout.startswith("wrote 2 runs to some.html")
+    assert "passes the filter" in ridgepole("report", "--filter", "lr > 9").stderr
     alone = ridgepole("runs", "compare", "run0", runs[0].name)
-    assert (alone.returncode, alone.stderr) == (2, "error: there is only one run to compare: name two or more\n")
+    assert (alone.returncode, alone.stderr) == (
+        2,
+        "error: there is only one run to compare: name two or more, or choose them with --filter\n",
+    )
 
 
 def test_metrics(runs, ridgepole):

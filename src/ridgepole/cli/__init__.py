@@ -14,7 +14,7 @@ from ridgepole import __version__
 from ridgepole.cli.submit_options import add_submit, with_action
 
 _RUN_HELP = "id, unique prefix, name, path, or 'latest'"
-
+_FILTER_HELP = """only runs that pass, as 'lr > 1e-3 and status == "finished"'"""
 
 _OVERRIDES: Final[dict[str, Any]] = {
     "dest": "overrides",
@@ -26,7 +26,14 @@ _OVERRIDES: Final[dict[str, Any]] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says which of the choices a wrong one is like."""
+    """A parser that says which of the choices a wrong one is like.
+
+    The arguments have the parser of their verb as `parser`, whose usage an error shows.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
@@ -64,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 failed, 2 the config or the call is wrong, 75 requeue, 130 Ctrl-C, 143 SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"ridgepole {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
 
     run = verbs.add_parser(
         "run",
@@ -158,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     report = verbs.add_parser("report", parents=[root, common], help="write the page of runs as one file")
     report.add_argument("runs", metavar="RUN", nargs="*", help=f"{_RUN_HELP}; all that are not archived by default")
+    report.add_argument("--filter", metavar="EXPR", help=_FILTER_HELP)
     report.add_argument(
         "-o", "--output", metavar="FILE", default="report.html", help="the file; report.html by default"
     )
@@ -285,14 +293,15 @@ def _add_runs(verbs: Any, root: argparse.ArgumentParser, *common: argparse.Argum
     )
     ls = runs.add_parser("ls", parents=[root, *common], help="list the runs, newest first, with what differs")
     ls.add_argument("url", metavar="URL", nargs="?", help="a mirror, such as s3://bucket/runs")
-    ls.add_argument("--filter", metavar="EXPR", help="""only runs that pass, as 'lr > 1e-3 and status == "finished"'""")
+    ls.add_argument("--filter", metavar="EXPR", help=_FILTER_HELP)
     ls.add_argument("--sort", metavar="NAMES", help="by these columns; '-' before a name sorts downwards")
     ls.add_argument("--columns", metavar="NAMES", help="only these columns, as id,status,lr,loss.min")
     which = ls.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="archived runs, too")
     which.add_argument("--archived", action="store_true", help="only archived runs")
     compare = runs.add_parser("compare", parents=[root, *common], help="what several runs did differently, aligned")
-    compare.add_argument("runs", metavar="RUN", nargs="+", help=_RUN_HELP)
+    compare.add_argument("runs", metavar="RUN", nargs="*", help=_RUN_HELP)
+    compare.add_argument("--filter", metavar="EXPR", help=_FILTER_HELP)
     compare.add_argument("--baseline", metavar="RUN", help="add the change against this run, in percent")
     compare.add_argument("--all", action="store_true", help="show what is equal, too")
     metrics = runs.add_parser("metrics", parents=[root, *common], help="print the values of a run, or what is new")
@@ -408,13 +417,15 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
             return parser.parse_args(argv)
         file = getattr(arguments, "file", None) or "x.toml"
         if _is_override(file) and not file.endswith(".toml"):
-            parser.error(f"FILE comes first, then {_masked(file, whole=True)}")
+            arguments.parser.error(f"FILE comes first, then {_masked(file, whole=True)}")
     if rest:
         several = any(each.startswith("-m") or each == "--multirun" for each in rest)
         hint = "; a sweep tries several values: ridgepole sweep start" if several else ""
         if str(getattr(arguments, "file", "")).endswith(".py"):
             hint = "; the script's own arguments come after --"
-        parser.error(f"unrecognized arguments: {_masked(' '.join(rest))}{hint}")
+        elif hasattr(arguments, "overrides") and re.match(r"--\w", rest[0]):
+            hint = f"; values are given as {re.split('=', rest[0].lstrip('-'))[0].replace('-', '_')}=VALUE"
+        arguments.parser.error(f"unrecognized arguments: {_masked(' '.join(rest))}{hint}")
     return arguments
 
 
@@ -459,11 +470,14 @@ def _main(argv: Sequence[str] | None) -> int:
         given, rest = given[:cut], given[cut + 1 :]
     parser = build_parser()
     arguments = _parse(parser, given)
+    if arguments.verb is None:
+        parser.print_help(sys.stderr)
+        return 2
     arguments.arguments = rest
     if arguments.verb == "run" and arguments.file is not None and "=" in (arguments.module or ""):
-        parser.error("-m names a module to run; a sweep tries several values: ridgepole sweep start")
+        arguments.parser.error("-m names a module to run; a sweep tries several values: ridgepole sweep start")
     if arguments.verb == "run" and (arguments.file is None) == (arguments.module is None):
-        parser.error("give one of them to run: a pipeline's .toml, a script, a program, or -m MODULE")
+        arguments.parser.error("give one of them to run: a pipeline's .toml, a script, a program, or -m MODULE")
     module = "import_" if arguments.verb == "import" else arguments.verb  # `import` can't be a module
     verb = importlib.import_module(f"ridgepole.cli.{module}")
     from ridgepole.cli.faults import guarded

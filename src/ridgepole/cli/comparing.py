@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ridgepole.cli.chosen import chosen_runs
 from ridgepole.cli.output import cell, columns, say, say_json
 from ridgepole.errors import RunDirError
 from ridgepole.rundir import RunInfo, find_run
@@ -16,9 +17,10 @@ from ridgepole.runs.compare import compare as compare_runs
 
 def compare(arguments: argparse.Namespace, root: Path) -> int:
     """`runs compare`: align config, code, packages and metrics of runs; show what differs."""
-    runs = list({run.path: run for run in (find_run(spec, root) for spec in arguments.runs)}.values())
+    runs = chosen_runs(arguments.runs, arguments.filter, root)
     if len(runs) < 2:
-        raise RunDirError("there is only one run to compare: name two or more")
+        count = "only one run" if runs else "no run"
+        raise RunDirError(f"there is {count} to compare: name two or more, or choose them with --filter")
     baseline = None
     if arguments.baseline is not None:
         base = find_run(arguments.baseline, root)
@@ -33,7 +35,7 @@ def compare(arguments: argparse.Namespace, root: Path) -> int:
         (section, cell(value.label), *_cells(value, baseline)) for section, values in found.items() for value in values
     ]
     if rows:
-        columns(rows, ("", "KEY", *_heads(runs)))
+        columns(rows, ("", "KEY", *_heads(runs)), repeated=2)
     else:
         say("no differences")
     return 0
@@ -54,7 +56,7 @@ def diff(arguments: argparse.Namespace, root: Path) -> int:
         (section, cell(value.key), *map(cell, value.values)) for section, values in found.items() for value in values
     ]
     if rows:
-        columns(rows, ("", "KEY", *(run.id for run in runs)))
+        columns(rows, ("", "KEY", *_heads(runs)), repeated=2)
     else:
         say("no differences")
     return 0

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ridgepole.cli.output import STATUS_COLOURS, cell, columns, complain, counted, number, say, say_json, seconds, when
+from ridgepole.cli.output import (
+    STATUS_COLOURS,
+    cell,
+    columns,
+    complain,
+    counted,
+    left_out,
+    number,
+    say,
+    say_json,
+    seconds,
+    when,
+)
 from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of
 from ridgepole.runs.table import RunTable
 
@@ -19,17 +32,18 @@ def list_runs(arguments: argparse.Namespace, root: Path) -> int:
     """Print the runs of a root, filtered and sorted."""
     every = RunTable.read(root)
     table = every.archived("only" if arguments.archived else "yes" if arguments.all else "no")
-    left_out = 0 if arguments.archived else len(every.rows) - len(table.rows)
+    archived = 0 if arguments.archived else len(every.rows) - len(table.rows)
     hidden = not table.rows
     table = table.filtered(arguments.filter).sorted(arguments.sort)
+    sorted_by = [name.strip(" -") for name in (arguments.sort or "").split(",")]
     if arguments.columns:
         _chosen(table, arguments.columns, as_json=arguments.json)
     elif arguments.json:
         say_json([row_json(row) for row in table.rows])
     elif table.rows:
-        _default(table)
-        if left_out:
-            complain(f"{counted(left_out, 'archived run')} left out; --all shows them")
+        _default(table, sorted_by)
+        if archived:
+            complain(f"{counted(archived, 'archived run')} left out; --all shows them")
     elif not hidden:
         say(f"no run in {root} passes the filter")
     else:
@@ -53,7 +67,7 @@ def _chosen(table: RunTable, names: str, *, as_json: bool) -> None:
     columns(rows, [name for name, _ in selected], STATUS_COLOURS)
 
 
-def _default(table: RunTable) -> None:
+def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
     rows = table.rows
     heads = ["RUN", "PIPELINE", "STATUS", "STARTED (UTC)", "TIME", "BEST"]
     cells = [
@@ -72,17 +86,34 @@ def _default(table: RunTable) -> None:
             heads.append(name.upper())
             for line, row in zip(cells, rows, strict=True):
                 line.append(_cell(name, row.fields[name] or None))
+    sweeps = {row.fields["sweep"] for row in rows} - {None}
+    if sweeps:
+        heads.append("TRIAL")
+        for line, row in zip(cells, rows, strict=True):
+            sweep, trial = row.fields["sweep"], row.fields["trial"]
+            line.append("-" if sweep is None else str(trial) if len(sweeps) == 1 else f"{sweep}/{trial}")
     # settings of Ridgepole's own say nothing about a run; types say less than parameters
     own = [column for column in table.columns() if column.kind == "config" and not column.key.startswith("pipeline.")]
     differing = sorted((column for column in own if column.differs), key=lambda column: column.key.endswith(".type"))
+    shown = {column.label for column in differing[:_SHOWN]} | {head.lower() for head in heads}
+    for name, get in table.select(",".join(sorted_by)) if any(sorted_by) else ():
+        if name not in shown | {"id", "seconds", "started"}:
+            heads.append(name)
+            for line, row in zip(cells, rows, strict=True):
+                line.append(_cell(name, get(row)))
+    first = len(heads)
     for column in differing[:_SHOWN]:
         heads.append(column.label)
         for line, value, is_there in zip(cells, column.values, column.is_there, strict=True):
             line.append(cell(value) if is_there else "-")
-    columns(cells, heads, STATUS_COLOURS)
-    if len(differing) > _SHOWN:
-        left_out = ", ".join(column.label for column in differing[_SHOWN : _SHOWN + 4])
-        complain(f"{len(differing) - _SHOWN} more columns differ, such as {left_out}; choose with --columns")
+    same = [1] if len({line[1] for line in cells}) == 1 else []
+    gone = left_out(cells, heads, [*same, 3, 4, *reversed(range(first, len(heads))), 1])
+    kept = [i for i in range(len(heads)) if i not in gone]
+    columns([[line[i] for i in kept] for line in cells], [heads[i] for i in kept], STATUS_COLOURS)
+    more = [*(heads[i] for i in sorted(gone) if i >= first), *(column.label for column in differing[_SHOWN:])]
+    if more:
+        such = f"{', '.join(more[:4])}{', …' if len(more) > 4 else ''}"
+        complain(f"{counted(len(more), 'column')} left out: {such}; choose with --columns")
 
 
 def _cell(name: str, value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -92,20 +93,65 @@ def say_json(value: Any, *, indent: int | None = 2, flush: bool = False) -> None
     say(json.dumps(value, indent=indent, ensure_ascii=not encoding.startswith("utf"), allow_nan=False), flush=flush)
 
 
-def columns(rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[str, str] | None = None) -> None:
+def columns(
+    rows: Iterable[Sequence[str]], heads: Sequence[str], colours: dict[str, str] | None = None, *, repeated: int = 0
+) -> None:
     """Print rows in aligned columns.
 
     Args:
         rows: The cells of each row.
         heads: The heads of the columns.
         colours: Cell text to colour.
+        repeated: If not 0, a terminal that is too narrow gets several tables, each of them with
+            this many of the first columns.
     """
     table = [tuple(heads), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+    first, room = 0, terminal_width()
+    for end in range(repeated + 2, len(heads) + 1) if repeated and room else ():
+        chosen = [*range(repeated), *range(max(first, repeated), end)]
+        if len(chosen) > repeated + 1 and _width(widths[i] for i in chosen) > (room or 0):
+            _print(table, widths, chosen[:-1], colours or {})
+            say()
+            first = end - 1
+    _print(table, widths, [*range(repeated if first else 0), *range(first, len(heads))], colours or {})
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None if stdout is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def left_out(rows: Sequence[Sequence[str]], heads: Sequence[str], order: Iterable[int]) -> set[int]:
+    """Return the columns that a terminal has no room for.
+
+    Args:
+        rows: The cells of each row.
+        heads: The heads of the columns.
+        order: The columns that may be left out, the least telling first.
+    """
+    room = terminal_width()
+    widths = dict(enumerate(max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))))
+    gone: set[int] = set()
+    for column in order:
+        if room is None or _width(widths.values()) <= room:
+            break
+        gone.add(column)
+        widths.pop(column, None)
+    return gone
+
+
+def _width(widths: Iterable[int]) -> int:
+    return sum(width + 2 for width in widths) - 2
+
+
+def _print(
+    table: Sequence[Sequence[str]], widths: Sequence[int], chosen: Sequence[int], colours: dict[str, str]
+) -> None:
     for number, row in enumerate(table):
         cells = []
-        for cell, width in zip(row, widths, strict=True):
-            colour = "bold" if number == 0 else (colours or {}).get(cell, "")
+        for cell, width in ((row[i], widths[i]) for i in chosen):
+            colour = "bold" if number == 0 else colours.get(cell, "")
             cells.append(paint(cell, colour, sys.stdout) + " " * (width - len(cell)))
         say("  ".join(cells).rstrip())
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ridgepole import rundir
-from ridgepole.cli.output import columns, complain, counted, near, say, size, when
+from ridgepole.cli.output import cell, columns, complain, counted, near, say, size, when
 from ridgepole.errors import RunDirError
 from ridgepole.files import fsync_directory
 from ridgepole.rundir import RunDir, RunInfo
@@ -185,9 +185,10 @@ def _show(runs: Sequence[RunInfo], what: str) -> None:
     for run in runs:
         total += (count := _bytes(run.path))
         started = when(run.fields.get("started"))
-        rows.append((run.id, str(run.fields.get("pipeline") or "-"), run.status, started, size(count)))
+        names = (run.id, cell(run.labels.name or None, 30), str(run.fields.get("pipeline") or "-"))
+        rows.append((*names, run.status, started, size(count)))
     if rows:
-        columns(rows, ("RUN", "PIPELINE", "STATUS", "STARTED (UTC)", "SIZE"))
+        columns(rows, ("RUN", "NAME", "PIPELINE", "STATUS", "STARTED (UTC)", "SIZE"))
     say(f"{what} {counted(len(runs), 'run')}, {size(total)}")
 
 

@@ -6,10 +6,11 @@ import argparse
 import webbrowser
 from pathlib import Path
 
+from ridgepole.cli.chosen import chosen_runs
 from ridgepole.cli.output import counted, near, say, size
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import RunDirError
-from ridgepole.rundir import find_run, list_runs
+from ridgepole.rundir import list_runs
 from ridgepole.sweeps.stored import StoredSweeps
 from ridgepole.view.extra import need
 
@@ -20,15 +21,17 @@ def call(arguments: argparse.Namespace) -> int:
     from ridgepole.view.report import write_report
 
     root = runs_root(arguments, *arguments.runs)
-    if arguments.runs:
-        runs = list({run.path: run for run in (find_run(spec, root) for spec in arguments.runs)}.values())
+    is_chosen = bool(arguments.runs) or arguments.filter is not None
+    if is_chosen:
+        runs = chosen_runs(arguments.runs, arguments.filter, root)
     else:
         runs = [run for run in list_runs(root) if not run.labels.archived]
     if not runs:
-        raise RunDirError(f"no runs in {root}; name another root with --runs-dir")
+        what = f"no run in {root} passes the filter" if is_chosen else f"no runs in {root}"
+        raise RunDirError(f"{what}; name another root with --runs-dir")
     output = Path(arguments.output)
     paths = [run.path for run in runs]
-    ids = [run.fields.get("sweep", {}).get("id") for run in runs] if arguments.runs else None
+    ids = [run.fields.get("sweep", {}).get("id") for run in runs] if is_chosen else None
     count = write_report(paths, output, StoredSweeps({path.parent for path in paths}, ids))
     say(f"wrote {counted(len(runs), 'run')} to {near(output)}, {size(count)}")
     if arguments.open:

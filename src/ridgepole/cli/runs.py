@@ -81,8 +81,8 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     provenance = run.json(rundir.PROVENANCE)
     git = provenance.get("git", {})
     say(f"run       {run.id}")
-    say(f"path      {near(run.path)}")
     _show_labels(run)
+    say(f"path      {near(run.path)}")
     say(f"pipeline  {run.fields.get('pipeline', '-')}")
     parent = run.fields.get("parent")
     if isinstance(parent, dict):

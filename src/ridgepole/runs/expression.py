@@ -164,15 +164,25 @@ class _Parser:
         return self._comparison()
 
     def _comparison(self) -> Getter:
-        left = self._operand()
+        left, first = self._operand(), self._tokens[self._at - 1]
         pairs: list[tuple[Callable[[Any, Any], bool], Getter, Getter]] = []
         while (operator := self._operator()) is not None:
-            right = self._operand()
+            sign, right, last = self._tokens[self._at - 1], self._operand(), self._tokens[self._at - 1]
+            self._check_tags(first, sign, last)
+            first = last
             pairs.append((operator, left, right))
             left = right
         if not pairs:
             return left
         return lambda row: all(compare(a(row), b(row)) for compare, a, b in pairs)
+
+    def _check_tags(self, left: _Token, sign: _Token, right: _Token) -> None:
+        """Refuse `tags == "x"`, which no run passes."""
+        text = next((each.value for each in (left, right) if each.kind == "value"), None)
+        is_tags = any(each.kind == "name" and each.value == "tags" for each in (left, right))
+        if is_tags and sign.kind in ("==", "!=") and isinstance(text, str):
+            word = "in" if sign.kind == "==" else "not in"
+            raise self._error("tags is a list", left.first, right.end, f'write "{text}" {word} tags')
 
     def _operator(self) -> Callable[[Any, Any], bool] | None:
         token = self._peek()
@@ -192,7 +202,9 @@ class _Parser:
             try:
                 return self._resolve(token.value)
             except UnknownNameError as error:
-                raise self._error(str(error), token.first, token.end, error.hint) from None
+                after = self._at > 1 and self._tokens[self._at - 2].kind in _OPERATORS
+                hint = error.hint or (f'a text has quotes: "{token.value}"' if after else "")
+                raise self._error(str(error), token.first, token.end, hint) from None
         if token.kind == "(":
             self._deeper()
             inner = self._either()

@@ -47,12 +47,12 @@ class Loop:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """What keeps a loop over a `range` from being resumed between two items."""
+        """The variables that keep a loop over a `range` from being resumed between two items."""
         return tuple(dict.fromkeys((*self.carried, *self.objects))) if self.counts and self.around else ()
 
     @property
     def replays(self) -> bool:
-        """Whether it may be resumed between two items."""
+        """True if it may be resumed between two items."""
         return self.counts and self.around and not self.kept
 
 

@@ -66,7 +66,7 @@ _OTHERS_NAMES = {
     "int": "write int_uniform",
     "float": "write uniform, or log_uniform_values",
 }
-"""What to write in place of the distributions' names in Optuna, Ray and Hyperopt."""
+"""The hint for a distribution's name in Optuna, Ray or Hyperopt."""
 
 _ALL_KEYS = ("value", "values", "probabilities", "distribution", *_RANGE, "mu", "sigma", "a", "b", "q", "parameters")
 _WHEN = "when"
