@@ -208,6 +208,32 @@ def test_a_failing_sweep_says_how_to_go_on(toy, grid, ridgepole):
     assert "no trial of sweep" in best
 
 
+def test_a_sweep_of_failed_trials_says_so_and_what_can_be_done(toy, grid, ridgepole):
+    grid["parameters"] = {"lr": {"values": [0.5, 0.6]}, "train.fail_at": {"value": 1}}
+    toy(grid)
+    done = ridgepole("sweep", "start", "sweep.json")
+    assert done.returncode == 1
+    sweep = load_sweep().id
+    assert "no trial finished in " in done.stderr
+    assert f"run failed ones again: ridgepole sweep retry {sweep}\n" in done.stderr
+    assert "2/2 (2 failed)" in ridgepole("sweep", "ls").stdout
+    again = ridgepole("sweep", "resume")
+    assert f"sweep {sweep} has finished: there is nothing to resume\n" in again.stderr
+    assert f"give it more trials: ridgepole sweep edit {sweep} --max-trials N\n" in again.stderr
+
+
+def test_check_warns_of_a_sweep_that_nothing_ends(toy, grid, ridgepole):
+    toy({"method": "random", "metric": {"name": "loss"}, "parameters": {"lr": {"min": 0.1, "max": 0.9}}})
+    checked = ridgepole("check", "sweep.json")
+    assert checked.returncode == 0, checked.stderr
+    told = "a random sweep never ends by itself"
+    assert f"warning: {told}" in checked.stderr
+    assert "give it a run_cap, or start it with --max-trials N" in checked.stderr
+    assert told in ridgepole("sweep", "start", "sweep.json").stderr
+    toy({"method": "random", "run_cap": 3, "parameters": {"lr": {"min": 0.1, "max": 0.9}}})
+    assert told not in ridgepole("check", "sweep.json").stderr
+
+
 def test_a_long_name_of_a_metric_is_shown_whole(ridgepole, tmp_path):
     sweep = {"method": "grid", "metric": {"name": "validation/accuracy"}, "parameters": {"x": {"value": 1}}}
     run_sweep(lambda: 0.5, sweep, root=tmp_path / "runs", progress=False)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ridgepole.cli.faults import show_problems
 from ridgepole.cli.output import counted, say, say_json
 from ridgepole.errors import ConfigError, Problem
 from ridgepole.pipeline.api import Pipeline
 from ridgepole.pipeline.spec.lint import resume_notes
+
+if TYPE_CHECKING:
+    from ridgepole.sweeps.spec.spec import SweepSpec
 
 
 def call(arguments: argparse.Namespace) -> int:
@@ -69,7 +74,7 @@ def _sweep_file(arguments: argparse.Namespace) -> tuple[list[Problem], list[Prob
 
     try:
         spec = read_sweep(arguments.file)
-        problems = list(spec.warnings)
+        problems = [*spec.warnings, *_endless(spec)]
         summary = f"{arguments.file}: ok, {counted(len(spec.space.names), 'parameter')}"
         if program_of(spec) is not None:
             find_program(spec)
@@ -94,6 +99,15 @@ def _sweep(arguments: argparse.Namespace) -> list[Problem]:
         from ridgepole.sweeps.spec.spec import read_sweep
 
         spec = read_sweep(file)
-        return [*spec.warnings, *check_pipeline(spec, file, arguments.overrides)]
+        return [*spec.warnings, *_endless(spec), *check_pipeline(spec, file, arguments.overrides)]
     except ConfigError as error:
         return list(error.problems)
+
+
+def _endless(spec: SweepSpec) -> list[Problem]:
+    """Warn of a sweep that `sweep start` only takes with `--max-trials`."""
+    try:
+        spec.limit()
+    except ConfigError as error:
+        return [replace(problem, severity="warning") for problem in error.problems]
+    return []

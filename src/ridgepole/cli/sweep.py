@@ -52,6 +52,8 @@ def call(arguments: argparse.Namespace) -> int:
     if arguments.action == "edit":
         return _edit(arguments, root)
     if arguments.action in ("resume", "retry"):
+        if arguments.action == "resume" and arguments.max_trials is None:
+            _tell_finished(load_sweep(arguments.sweep, root), root)
         return _drive(
             lambda on_start: resume_sweep(
                 arguments.sweep,
@@ -77,6 +79,15 @@ def call(arguments: argparse.Namespace) -> int:
     else:
         _show(result)
     return 0
+
+
+def _tell_finished(result: SweepResult, root: Path) -> None:
+    """Say what can be done with a sweep that has nothing left to resume."""
+    if result.status == "finished":
+        complain(f"sweep {result.id} has finished: there is nothing to resume")
+        complain(f"give it more trials: ridgepole sweep edit {result.id} --max-trials N{_where(root)}")
+        if "failed" in result.counts:
+            complain(f"run failed ones again: ridgepole sweep retry {result.id}{_where(root)}")
 
 
 def _edit(arguments: argparse.Namespace, root: Path) -> int:
@@ -112,7 +123,7 @@ def _list(root: Path, *, as_json: bool) -> None:
             row["name"] or "-",
             row["status"],
             when(row["started"]),
-            f"{row['trials']}/{row['limit']}",
+            f"{row['trials']}/{row['limit']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
             f"{row['metric'] or 'value'} {number(row['best'])}" if row["best"] is not None else "-",
         )
         for row in rows
@@ -129,6 +140,7 @@ def _summary(result: SweepResult, started: Any) -> dict[str, Any]:
         "started": started,
         "trials": len(result.trials),
         "limit": result.limit,
+        "failed": result.counts.get("failed", 0),
         "metric": None if result.metric is None else result.metric.name,
         "best": None if best is None else best.value,
         "path": str(result.path),
@@ -231,7 +243,8 @@ def _report(result: SweepResult, output: str | None, *, as_json: bool) -> int:
 def _close(result: SweepResult, root: Path, *, failed: bool) -> None:
     best = result.best
     took = "" if result.seconds is None else f" in {seconds(result.seconds)}"
-    parts = [f"{result.status}{took}", _counted(result)]
+    all_failed = set(result.counts) == {"failed"}
+    parts = [f"{'no trial finished' if all_failed else result.status}{took}", _counted(result)]
     if best is not None and best.value is not None and result.metric is not None:
         parts.append(f"best {result.metric.name} {number(best.value)} (trial {best.number})")
     parts.append(near(result.path))
@@ -244,6 +257,8 @@ def _close(result: SweepResult, root: Path, *, failed: bool) -> None:
     complain(paint(line, "red", sys.stderr))
     if len(result.trials) < result.limit or {"running", "waiting"} & set(result.counts):
         complain(f"resume with: ridgepole sweep resume {result.id}{_where(root)}")
+    elif all_failed:
+        complain(f"run failed ones again: ridgepole sweep retry {result.id}{_where(root)}")
 
 
 def _where(root: Path) -> str:

@@ -116,7 +116,9 @@ class SweepSpec:
             limits.append(self.grid().size)
         if not limits:
             message = f"a {self.method} sweep never ends by itself"
-            raise ConfigError([Problem(message, self._method_place, "give it a run_cap, or a count")])
+            raise ConfigError(
+                [Problem(message, self._method_place, "give it a run_cap, or start it with --max-trials N")]
+            )
         return min(limits)
 
     def to_dict(self) -> dict[str, Json]:
