@@ -42,6 +42,8 @@ demo: $(DEMO)
 	$(BIN)/ridgepole run examples/digits/digits.toml
 	@echo
 	$(BIN)/ridgepole runs show latest --runs-dir examples/digits/runs
+	@echo
+	@echo "see it in the browser: $(BIN)/ridgepole view --runs-dir examples/digits/runs"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -21,7 +21,11 @@ def requirements(extra: str) -> dict[str, str]:
 
     marker = f'extra == "{extra}"'
     found = {}
-    for line in metadata.requires("ridgepole") or ():
+    try:
+        lines = metadata.requires("ridgepole") or ()
+    except metadata.PackageNotFoundError:  # run from its sources
+        lines = ()
+    for line in lines:
         requirement, _, condition = line.partition(";")
         name = _NAME.match(requirement)
         if name and marker in condition.replace("'", '"'):
@@ -36,4 +40,4 @@ def pip_install(wanted: Iterable[str]) -> str:
 
 def install_command(extra: str) -> str:
     """Return the command that installs the packages of an extra."""
-    return pip_install(requirements(extra).values())
+    return pip_install(requirements(extra).values() or [f"ridgepole[{extra}]"])

@@ -315,7 +315,7 @@ def test_no_sweep_engine_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
     logger = BasicLogger(tmp_path)
     assert logger.supports_sweep() is True
-    with pytest.raises(MissingExtraError, match=r"run_sweep needs a sweep engine.*ridgepole\[sweep\]"):
+    with pytest.raises(MissingExtraError, match=r"run_sweep needs a sweep engine.*pip install 'optuna>="):
         logger.run_sweep(lambda: None, {})
 
 

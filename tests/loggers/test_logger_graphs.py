@@ -267,7 +267,7 @@ def test_the_data_is_kept_beside_the_picture(logger, tmp_path):
 
 def test_without_seaborn(logger, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "seaborn", None)
-    with pytest.raises(MissingExtraError, match=r"log_seaborn_graph needs seaborn.*ridgepole\[plots\]"):
+    with pytest.raises(MissingExtraError, match=r"log_seaborn_graph needs seaborn.*pip install .*'seaborn>="):
         logger.log_seaborn_graph("g", [1, 2])
 
 

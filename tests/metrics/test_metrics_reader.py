@@ -179,7 +179,7 @@ def test_nothing_to_read(tmp_path, path, says):
 
 def test_without_polars(metrics_file, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "polars", None)
-    with pytest.raises(MissingExtraError, match=r"read_metrics needs polars.*ridgepole\[plots\]"):
+    with pytest.raises(MissingExtraError, match=r"read_metrics needs polars.*pip install .*'polars>="):
         read_metrics(metrics_file)
 
 

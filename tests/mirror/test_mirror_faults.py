@@ -81,7 +81,7 @@ def test_check_refuses_a_wrong_url(url, words):
 
 def test_check_names_the_missing_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"ridgepole\[remote\]"):
+    with pytest.raises(ConfigError, match=r"pip install 'obstore>="):
         Pipeline("p", mirror="s3://bucket/runs").process("nothing", print).plan()
 
 

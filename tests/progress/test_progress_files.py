@@ -30,6 +30,7 @@ def test_a_hundred_per_cent_is_the_end(completed: float, total: float, percent: 
         total=total,
         rate=None,
         unit="it",
+        fields={},
         note_text="",
         count_text=lambda: "n",
         bar=SimpleNamespace(with_status=False),
@@ -158,6 +159,22 @@ def test_one_line_in_thirty_seconds_while_it_moves() -> None:
     assert lines[-1] == "train: 1000/1000 done in 0:01:30, 11.1 it/s, loss=1"
     manager.cleanup()
     assert stream.getvalue().splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [(None, "1/3 (33%), 40.0 s so far"), ([40.0, 1.0, 1.0], "1/3 (33%), 0:00:02 left")],
+)
+def test_steps_of_different_lengths_are_not_extrapolated(expected: list[float] | None, told: str) -> None:
+    clock, stream = Clock(), io.StringIO()
+    manager = timed(clock, stream)
+    task = manager.add_task_to_progress("overall", 3, visible=True)
+    manager.progress_dict["overall"].update(task, expected_seconds=expected)
+    clock.seconds += 40
+    manager.advance("overall", task)
+    manager.live.refresh()
+    assert stream.getvalue().splitlines() == [f"overall: {told}"]
+    manager.cleanup()
 
 
 def test_a_bar_of_every_epoch_does_not_fill_the_log() -> None:

@@ -95,14 +95,14 @@ def test_a_bayes_sweep_takes_the_gaussian_process_where_it_can(monkeypatch):
     )
     hide(monkeypatch, "torch")
     assert sampler_name(sweep("bayes")) == "tpe"
-    with pytest.raises(MissingExtraError, match=r"the sampler 'gp' needs torch.*ridgepole\[torch\]"):
+    with pytest.raises(MissingExtraError, match=r"the sampler 'gp' needs torch.*pip install .*'torch>="):
         make_sampler(sweep("bayes", sampler="gp"))
 
 
 @pytest.mark.parametrize("call", [lambda: run_sweep(lambda: 0.0, {}), load_sweep], ids=["run", "load"])
 def test_without_optuna_the_extra_is_named(call, monkeypatch):
     hide(monkeypatch, "optuna")
-    with pytest.raises(MissingExtraError, match=r"sweep needs optuna.*ridgepole\[sweep\]"):
+    with pytest.raises(MissingExtraError, match=r"sweep needs optuna.*pip install 'optuna>="):
         call()
 
 

@@ -89,9 +89,10 @@ def _due(task: LazyTask, now: float, *, closing: bool) -> str:
 
 def _middle(task: LazyTask, now: float) -> str:
     left = task.seconds_left(now)
+    uneven = "expected_seconds" in task.fields
     parts = [
         task.count_text() + (f" ({_percent(task.completed, task.total)}%)" if task.total else ""),
-        text.pace(task.rate, task.unit),
+        "" if uneven else text.pace(task.rate, task.unit),
         f"{text.duration(left)} left" if left is not None else f"{text.spent(task.seconds_spent(now))} so far",
         *_notes(task),
     ]

@@ -313,14 +313,16 @@ class LazyTask(Counter, Task):
         """Return the seconds to the end, or None if unknown.
 
         The field `expected_seconds` has the seconds of each step, where they are known from another
-        time.
+        time; None where steps differ too much to tell.
         """
         if self.finished:
             return 0.0
         if self._pace is None or self.total is None:
             return None
-        expected = self.fields.get("expected_seconds")
-        if expected is not None and len(expected) == self.total and self.completed == int(self.completed):
+        expected = self.fields.get("expected_seconds", ())
+        if expected is None:
+            return None
+        if len(expected) == self.total and self.completed == int(self.completed):
             first = int(self._start_count)
             return self._pace.remaining_of(now, expected[first:], int(self.completed) - first)
         return self._pace.remaining(now, max(0.0, self.total - self.completed))

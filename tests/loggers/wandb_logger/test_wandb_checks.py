@@ -41,7 +41,7 @@ def test_the_missing_extra_is_named(monkeypatch, call, tmp_path):
     monkeypatch.setattr(sys, "path_importer_cache", {})
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if "editable" not in repr(finder)])
-    with pytest.raises(MissingExtraError, match=r"WandBLogger needs wandb.*pip install 'wandb>="):
+    with pytest.raises(MissingExtraError, match=r"WandBLogger needs wandb.*pip install 'ridgepole\[wandb\]'"):
         getattr(WandBLogger(mode="offline"), call)()
 
 
