@@ -125,6 +125,7 @@ def live(browser: Browser, folder: Path, runs: int, minutes: int) -> None:
         with page_of(browser, root, folder / "cache") as (tab, server, _):
             tab.wait(f"document.querySelectorAll(`{CELLS}`).length === {runs}", 60)
             tab.js(WATCH)
+            tab.call("Network.disable")  # it would keep all answers for a developer to look at
             print(f"{runs} live runs, 10 metrics a second each")
             print("  minute  log call to page: median, p95 (s)  server: cores, MB  page: heap MB, renderers MB")
             for minute in range(1, minutes + 1):
@@ -135,7 +136,7 @@ def live(browser: Browser, folder: Path, runs: int, minutes: int) -> None:
                 tab.call("HeapProfiler.collectGarbage")
                 heap = tab.js("performance.memory.usedJSHeapSize") / 1e6
                 memory = sum(each.memory_info().rss for each in renderers(browser)) / 1e6
-                if minute in (1, 2, 3, 5) or minute % 10 == 0 or minute == minutes:
+                if minute <= 10 or minute % 10 == 0 or minute == minutes:
                     late = statistics.quantiles(delays, n=20)[-1]
                     print(
                         f"  {minute:6}  {statistics.median(delays):28.2f}, {late:.2f}  {share:15.3f}, "

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import Browser, Tab  # noqa: E402 - of the tests
-from ridgepole import Pipeline, process  # noqa: E402
+from ridgepole import Pipeline, process, track  # noqa: E402
 from ridgepole.permanences import BaseLoggerManager  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
@@ -95,6 +96,20 @@ def make_runs(root: Path, count: int) -> None:
         (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         summary = {"last": loss, "min": loss, "max": 2.5, "best": loss, "count": 30, "last_step": 29, "best_step": 29}
         (run / "summary.json").write_text(json.dumps({"metrics": {"train/loss": summary}}))
+
+
+@process
+def waits(logger: BaseLoggerManager, batches: int = 800) -> None:
+    """Learn a little, and wait for data more than half of the time."""
+
+    def load() -> Iterator[np.ndarray]:
+        for _ in range(batches):
+            time.sleep(random.uniform(0.005, 0.011))
+            yield np.zeros((64, 8))
+
+    for step, batch in enumerate(track(load(), "train", tick=True)):
+        time.sleep(0.004)
+        logger.log_metrics({"train/loss": 2 / (1 + step / 50) + float(batch.mean())})
 
 
 def make_sweep(root: Path) -> None:
@@ -201,6 +216,11 @@ def draw(browser: Browser, scratch: Path) -> None:
             place = VIEWS[view].format(**keys)
             tab = opened(browser, address, place, width=1280, height=height, dark=view == "run")
             keep(tab, view)
+    watched = Pipeline("digits", progress=False, checkpoint=False, system={"every_seconds": 0.5})
+    watched.process("train", waits).run(scratch / "watched" / "runs", name="starved")
+    with served(scratch / "watched" / "runs", scratch / "cache") as address:
+        place = f"{VIEWS['run']}&tab=system".format(**keys_of(browser, address))
+        keep(opened(browser, address, place, width=1280, height=860), "system")
     with served(scratch / "sweeps" / "runs", scratch / "cache") as address:
         tab = opened(browser, address, VIEWS["sweep"], width=1280, height=1240)
         keep(tab, "sweep")

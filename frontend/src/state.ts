@@ -10,6 +10,7 @@ export type View = "runs" | "media" | "compare" | "sweep" | "run";
 
 export const view = signal<View>("runs");
 export const shownRun = signal("");
+export const runTab = signal("curves");
 export const filter = signal("");
 export const sort = signal("-started");
 export const hidden = signal<string[]>([]); // runs whose curves are not drawn
@@ -70,6 +71,7 @@ type Kept = [string, Signal<string> | Signal<string[]> | Signal<boolean> | Signa
 const KEPT: Kept[] = [
   ["view", view as Signal<string>],
   ["run", shownRun],
+  ["tab", runTab],
   ["filter", filter],
   ["sort", sort],
   ["hide", hidden],

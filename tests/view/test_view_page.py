@@ -209,6 +209,23 @@ def test_a_run_is_shown_with_all_that_it_left(show, root):
     tab_of("diff", "The code was" if not list(root.glob("2*/code.diff")) else "@@")
 
 
+def test_a_link_to_a_tab_of_a_run_shows_it(show):
+    key = key_of(show(), "run1")
+    chosen = "document.querySelector('[role=tab][aria-selected=true]')?.textContent"
+    tab = show(f"view=run&run={key}&tab=config")
+    tab.wait(f"{chosen} === 'config'")
+    tab.wait("document.querySelector('main').textContent.includes('processes.train.params.lr')")
+    open_tab(tab, "log", "a line of the log")
+    assert tab.js("location.hash") == f"#view=run&run={key}&tab=log"
+    tab.js("location.hash = ''")
+    tab.wait("document.querySelector('tr[data-run]')")
+    tab.js(f"location.hash = 'view=run&run={key}'")
+    tab.wait(f"{chosen} === 'curves'")
+    unknown = show(f"view=run&run={key}&tab=nonsense")
+    unknown.wait(f"{chosen} === 'curves'")
+    assert drawn(unknown, "loss") == 1
+
+
 def open_tab(tab, name, wanted):
     """Open one of a run's tabs, and wait until it says something."""
     tab.js(f"[...document.querySelectorAll('[role=tab]')].find(e => e.textContent.startsWith('{name}')).click()")

@@ -20,12 +20,17 @@ const TABS = [
   "provenance",
   "diff",
 ] as const;
-type Tab = (typeof TABS)[number];
 
 export function RunView({ source }: { source: Source }) {
   const id = state.shownRun.value;
   const row = state.runs.value.find((run) => run.id === id);
-  const [tab, setTab] = useState<Tab>("curves");
+  const tab = TABS.find((name) => name === state.runTab.value) ?? "curves";
+  useEffect(
+    () => () => {
+      state.runTab.value = "curves";
+    },
+    [],
+  );
   const { value: detail, error } = useAsked(
     () => source.detail(id),
     [id, state.runs.value, state.version.value],
@@ -61,7 +66,9 @@ export function RunView({ source }: { source: Source }) {
             type="button"
             role="tab"
             aria-selected={tab === name}
-            onClick={() => setTab(name)}
+            onClick={() => {
+              state.runTab.value = name;
+            }}
           >
             {name}
             {name === "alerts" && detail ? <AlertCount alerts={detail.alerts} /> : null}
