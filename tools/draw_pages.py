@@ -232,7 +232,7 @@ def keep(tab: Tab, view: str) -> None:
     tab.screenshot(file, whole=False)
     tab.close()
     with Image.open(file) as picture:
-        small = picture.convert("RGB").quantize(256)
+        small = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
     small.save(file, optimize=True)
     print(file.relative_to(ROOT), flush=True)
 
