@@ -115,6 +115,11 @@ class Problem:
         }
 
 
+def width_of(text: str) -> int:
+    """Return the terminal columns that a text takes."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
 def _cells(char: str) -> int:
     """Return the terminal columns that a character takes (Unicode Standard Annex 11)."""
     import unicodedata

@@ -250,7 +250,11 @@ def read_attempts(directory: Path) -> list[dict[str, Any]]:
             # Loggers and restored states write later lines of the same attempt. So does a script
             # that restores a checkpoint, which its first line does not know yet.
             first = found.get(number, {})
-            found[number] = line | {key: value for key, value in first.items() if value is not None or key not in line}
+            merged = line | {key: value for key, value in first.items() if value is not None or key not in line}
+            parts = [each["restored"] for each in (first, line) if isinstance(each.get("restored"), dict)]
+            if parts:  # a line for each component
+                merged["restored"] = {key: value for part in parts for key, value in part.items()}
+            found[number] = merged
     return [found[number] for number in sorted(found)]
 
 

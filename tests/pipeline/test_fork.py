@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 
@@ -16,9 +17,12 @@ from ridgepole import (
     read_metrics,
     track,
 )
+from ridgepole.checkpoint import CheckpointStore
 from ridgepole.errors import RunDirError
 from ridgepole.permanences import BaseLoggerManager, BasicLogger
 from ridgepole.rundir import list_runs, read_run
+from ridgepole.runs.compare import compare
+from ridgepole.runs.row import read_row
 
 
 class Net(Permanence):
@@ -191,6 +195,112 @@ def test_a_process_that_others_followed_gets_more_epochs(tmp_path):
     assert read_run(again.path).fields["parent"]["checkpoint"].endswith("-step-4")
     lines = map(json.loads, (again.path / "processes.jsonl").read_text().splitlines())
     assert [line["name"] for line in lines if line["status"] == "running"] == ["first", "second", "third"]
+
+
+class Rated(Net):
+    """Its state brings the rate back, and nothing applies a new one."""
+
+    on_change = None
+
+
+@process
+def by_two(net: Rated, other: Rated, epochs: int = 1) -> None:
+    for _ in track(range(epochs), tick=True):
+        for each in (net, other):
+            each.step()
+
+
+def test_a_value_that_a_state_brought_back_is_the_one_in_tables_also_of_forks_of_forks(tmp_path):
+    def make(epochs, **rates):
+        built = Pipeline("rates", seed=3, progress=False, checkpoint={"every_steps": 1})
+        for name in ("net", "other"):
+            built.permanence(name, Rated, lr=rates.get(name, 0.5))
+        return built.process("train", by_two, epochs=epochs)
+
+    def rates(result):
+        row = read_row(read_run(result.path))
+        return [row.config[f"permanences.{name}.params.lr"] for name in ("net", "other")]
+
+    first = make(1).run(tmp_path)
+    second = make(2, net=0.1, other=0.2).fork(first.id, root=tmp_path)
+    assert rates(second) == [0.5, 0.5]
+    third = make(3, net=0.1, other=0.2).fork(second.id, root=tmp_path)
+    assert rates(third) == [0.5, 0.5]
+    fourth = make(4, net=0.1, other=0.9).fork(third.id, root=tmp_path)
+    assert rates(fourth) == [0.5, 0.5]
+    assert "permanences.other.lr: 0.5 is in use, not 0.9" in (fourth.path / "run.log").read_text()
+    compared = compare([read_run(second.path), read_run(first.path)], everything=True)["config"]
+    (value,) = (each for each in compared if each.key == "permanences.net.params.lr")
+    assert list(value.values) == [0.5, 0.5]
+    (fourth.path / "attempts.jsonl").write_text('{"attempt": 1, "changes": 7, "restored": "x"}\n')
+    assert rates(fourth) == [0.1, 0.9], "a damaged line is left out"
+
+
+@process
+def bare() -> None:
+    pass
+
+
+@process
+def other_type() -> None:
+    pass
+
+
+def test_a_process_that_changed_otherwise_begins_anew(tmp_path):
+    """Another type, or a process that is new, counts as a change."""
+
+    def make(*rest):
+        built = pipeline(checkpoint={"keep_last": 9})
+        for name, target in rest:
+            built.process(name, target)
+        return built
+
+    def ran(result):
+        lines = map(json.loads, (result.path / "processes.jsonl").read_text().splitlines())
+        return [line["name"] for line in lines if line["status"] == "running"]
+
+    parent = make(("b", bare)).run(tmp_path)
+    assert ran(make(("b", other_type)).fork(parent.id, root=tmp_path)) == ["b"]
+    assert ran(make(("c", bare), ("b", bare)).fork(parent.id, root=tmp_path)) == ["c", "b"]
+    assert ran(make(("c", bare)).fork(parent.id, root=tmp_path)) == ["c"]
+
+
+@process
+def by_extra(net: Net, epochs: int = 2, extra: int = 1) -> None:
+    for _ in track(range(epochs), tick=True):
+        for _ in range(extra):
+            net.step()
+
+
+def test_a_fork_that_adds_nothing_says_so(tmp_path):
+    def make(**parameters):
+        built = Pipeline("same", seed=3, progress=False, checkpoint=True).permanence("net", Net)
+        return built.process("train", by_extra, **parameters)
+
+    parent = make().run(tmp_path)
+    told = "the process had ended, and what has changed gave it nothing more to do"
+    same = make(extra=2).fork(parent.id, root=tmp_path)
+    assert told in (same.path / "run.log").read_text()
+    more = make(epochs=3).fork(parent.id, root=tmp_path)
+    assert told not in (more.path / "run.log").read_text()
+    with pytest.raises(ValueError, match=r"2 items of the loop were done already, and range\(0, 1\) has only 1"):
+        make(epochs=1).fork(parent.id, root=tmp_path)
+
+
+def test_forks_between_processes_and_runs_of_older_versions_can_be_extended(tmp_path):
+    def make(text="", **train):
+        return pipeline(checkpoint={"keep_last": 2}, **train).process("report", report, text=text)
+
+    parent = make(epochs=2).run(tmp_path)
+    between = make("new", epochs=2).fork(parent.id, root=tmp_path)
+    assert len(losses(make("new", epochs=3).fork(between.id, root=tmp_path))) == 9
+    store = CheckpointStore(parent.path / "checkpoints", keep_last=9)
+    for info in store.list():  # as version 0.2.0 stored them
+        meta = {key: value for key, value in info.meta.items() if key != "ended"}
+        state = store.load(info.name).state
+        shutil.rmtree(info.path)
+        store.save(state, step=info.step, kind=info.kind, meta=meta)
+    assert len(losses(make(epochs=4).fork(parent.id, root=tmp_path))) == 12
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path):

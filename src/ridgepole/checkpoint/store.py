@@ -351,7 +351,8 @@ class CheckpointStore:
         if not names:
             return f"no checkpoint in {self.path}"
         if which == "best":
-            return f"no checkpoint in {self.path} has a score: set keep_best and log its metric"
+            there = f"; there are {', '.join(names)}"
+            return f"no checkpoint in {self.path} has a score: set keep_best and log its metric{there}"
         hint = did_you_mean(which, names) or f"there are {', '.join(names[-5:])}"
         return f"no checkpoint {which!r} in {self.path}; {hint}"
 

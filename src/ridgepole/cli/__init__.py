@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     fork = verbs.add_parser(
         "fork", parents=[root, common], help="continue a run from a checkpoint as a new run, with other values"
     )
-    fork.add_argument("run", metavar="RUN[@CHECKPOINT]", help=f"{_RUN_HELP}; the newest checkpoint by default")
+    fork.add_argument("run", metavar="RUN[@CHECKPOINT]", help=f"{_RUN_HELP}; else the newest checkpoint that fits")
     fork.add_argument("-s", "--set", **_OVERRIDES)
     _add_labels(fork)
     verbs.add_parser(
@@ -424,9 +424,21 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespa
         if str(getattr(arguments, "file", "")).endswith(".py"):
             hint = "; the script's own arguments come after --"
         elif hasattr(arguments, "overrides") and re.match(r"--\w", rest[0]):
-            hint = f"; values are given as {re.split('=', rest[0].lstrip('-'))[0].replace('-', '_')}=VALUE"
+            hint = _hint_for(rest, arguments.parser)
         arguments.parser.error(f"unrecognized arguments: {_masked(' '.join(rest))}{hint}")
     return arguments
+
+
+def _hint_for(rest: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Return what an unknown option may mean: one of the verb's, or a value of the pipeline."""
+    from ridgepole.errors import did_you_mean  # only where an error needs it
+
+    option, equals, _ = rest[0].partition("=")
+    near = did_you_mean(option, re.findall(r"--[\w-]+", parser.format_help()))
+    if near:
+        return f"; {near}"
+    has_value = equals or (len(rest) > 1 and not rest[1].startswith("-"))
+    return f"; values are given as {option.lstrip('-').replace('-', '_')}=VALUE" if has_value else ""
 
 
 def _masked(text: str, *, whole: bool = False) -> str:

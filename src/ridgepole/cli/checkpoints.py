@@ -48,7 +48,7 @@ def _list(run: RunInfo, store: CheckpointStore, *, as_json: bool) -> None:
         say_json([_row(info, marks[info.name]) for info in infos])
     elif infos:
         heads = ("NAME", "KIND", "STEP", "PROCESS", "SCORE", "SIZE", "AGE", "")
-        names = list(run.json(rundir.RESOLVED).get("processes", {}))
+        names = list(run.json(rundir.RESOLVED).get("processes") or {})
         columns((_cells(info, marks[info.name], names) for info in infos), heads)
     else:
         say(f"run {run.id} has no checkpoints")
@@ -125,7 +125,7 @@ def _show(run: RunInfo, store: CheckpointStore, info: CheckpointInfo, *, as_json
         say_json(_row(info, marks) | {"run": run.id, "permanences": parts})
         return
     meta = info.meta or {}
-    done = list(run.json(rundir.RESOLVED).get("processes", {}))
+    done = list(run.json(rundir.RESOLVED).get("processes") or {})
     inside = f"inside {meta['process']}" if meta.get("process") else _place(info, done)
     say(f"checkpoint  {info.name}{' (' + ', '.join(marks) + ')' if marks else ''}")
     say(f"path        {near(info.path)}")

@@ -20,7 +20,8 @@ def compare(arguments: argparse.Namespace, root: Path) -> int:
     runs = chosen_runs(arguments.runs, arguments.filter, root)
     if len(runs) < 2:
         count = "only one run" if runs else "no run"
-        raise RunDirError(f"there is {count} to compare: name two or more, or choose them with --filter")
+        why = f"{count} passes the filter" if arguments.filter else f"{count} is named"
+        raise RunDirError(f"{why}: name two or more to compare, or choose them with --filter 'status == \"finished\"'")
     baseline = None
     if arguments.baseline is not None:
         base = find_run(arguments.baseline, root)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ridgepole.cli.output import (
     seconds,
     when,
 )
+from ridgepole.runs.keys import names_of
 from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of
 from ridgepole.runs.table import RunTable
 
@@ -47,7 +49,7 @@ def list_runs(arguments: argparse.Namespace, root: Path) -> int:
     elif not hidden:
         say(f"no run in {root} passes the filter")
     else:
-        say(f"no runs in {root}")
+        say(f"no runs in {root}{'' if root.is_dir() or not arguments.runs_dir else ': there is no such directory'}")
     return 0
 
 
@@ -67,53 +69,75 @@ def _chosen(table: RunTable, names: str, *, as_json: bool) -> None:
     columns(rows, [name for name, _ in selected], STATUS_COLOURS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A column of the table.
+
+    Attributes:
+        name: The name that `--columns` takes.
+        head: Its head.
+        cells: The text of each run.
+        rank: The place in the order in which columns are left out where a terminal is too narrow;
+            None for one that stays.
+    """
+
+    name: str
+    head: str
+    cells: Sequence[str]
+    rank: int | None = None
+
+
 def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
-    rows = table.rows
-    heads = ["RUN", "PIPELINE", "STATUS", "STARTED (UTC)", "TIME", "BEST"]
-    cells = [
-        [
-            row.id,
-            cell(row.fields["pipeline"]),
-            row.fields["status"],
-            when(row.fields["started"]),
-            seconds(row.fields["seconds"]),
-            _best_text(row),
-        ]
-        for row in rows
-    ]
-    for name in ("name", "tags"):
-        if any(row.fields[name] for row in rows):
-            heads.append(name.upper())
-            for line, row in zip(cells, rows, strict=True):
-                line.append(_cell(name, row.fields[name] or None))
-    sweeps = {row.fields["sweep"] for row in rows} - {None}
-    if sweeps:
-        heads.append("TRIAL")
-        for line, row in zip(cells, rows, strict=True):
-            sweep, trial = row.fields["sweep"], row.fields["trial"]
-            line.append("-" if sweep is None else str(trial) if len(sweeps) == 1 else f"{sweep}/{trial}")
+    every = [*_fields(table.rows, sorted_by), *_sorting(table, sorted_by)]
     # settings of Ridgepole's own say nothing about a run; types say less than parameters
     own = [column for column in table.columns() if column.kind == "config" and not column.key.startswith("pipeline.")]
     differing = sorted((column for column in own if column.differs), key=lambda column: column.key.endswith(".type"))
-    shown = {column.label for column in differing[:_SHOWN]} | {head.lower() for head in heads}
-    for name, get in table.select(",".join(sorted_by)) if any(sorted_by) else ():
-        if name not in shown | {"id", "seconds", "started"}:
-            heads.append(name)
-            for line, row in zip(cells, rows, strict=True):
-                line.append(_cell(name, get(row)))
-    first = len(heads)
+    differing = [column for column in differing if not {*names_of(column.key)} & {*sorted_by}]
     for column in differing[:_SHOWN]:
-        heads.append(column.label)
-        for line, value, is_there in zip(cells, column.values, column.is_there, strict=True):
-            line.append(cell(value) if is_there else "-")
-    same = [1] if len({line[1] for line in cells}) == 1 else []
-    gone = left_out(cells, heads, [*same, 3, 4, *reversed(range(first, len(heads))), 1])
-    kept = [i for i in range(len(heads)) if i not in gone]
-    columns([[line[i] for i in kept] for line in cells], [heads[i] for i in kept], STATUS_COLOURS)
-    more = [*(heads[i] for i in sorted(gone) if i >= first), *(column.label for column in differing[_SHOWN:])]
+        values = zip(column.values, column.is_there, strict=True)
+        cells = [cell(value) if is_there else "-" for value, is_there in values]
+        every.append(_Shown(column.label, cell(column.label), cells, 4))
+    lines = list(zip(*(column.cells for column in every), strict=True))
+    by_rank = sorted((each.rank, -at) for at, each in enumerate(every) if each.rank is not None)
+    gone = left_out(lines, [each.head for each in every], [-at for _, at in by_rank])
+    kept = [at for at in range(len(every)) if at not in gone]
+    columns([[line[at] for at in kept] for line in lines], [every[at].head for at in kept], STATUS_COLOURS)
+    more = [*(every[at].name for at in sorted(gone)), *(column.label for column in differing[_SHOWN:])]
     if more:
-        such = f"{', '.join(more[:4])}{', …' if len(more) > 4 else ''}"
+        such = f"{', '.join(map(cell, more[:5]))}{', …' if len(more) > 5 else ''}"
         complain(f"{counted(len(more), 'column')} left out: {such}; choose with --columns")
+
+
+def _fields(rows: Sequence[RunRow], sorted_by: Sequence[str]) -> Iterator[_Shown]:
+    """Yield the columns of fields; one that the table is sorted by stays."""
+
+    def rank(name: str, place: int) -> int | None:
+        return None if name in sorted_by else place
+
+    pipelines = [cell(row.fields["pipeline"]) for row in rows]
+    yield _Shown("id", "RUN", [row.id for row in rows])
+    yield _Shown("pipeline", "PIPELINE", pipelines, rank("pipeline", 1 if len({*pipelines}) == 1 else 5))
+    yield _Shown("status", "STATUS", [row.fields["status"] for row in rows])
+    yield _Shown("started", "STARTED (UTC)", [when(row.fields["started"]) for row in rows], rank("started", 2))
+    yield _Shown("seconds", "TIME", [seconds(row.fields["seconds"]) for row in rows], rank("seconds", 3))
+    yield _Shown("best", "BEST", [_best_text(row) for row in rows])
+    for name in ("name", "tags"):
+        if any(row.fields[name] for row in rows):
+            yield _Shown(name, name.upper(), [_cell(name, row.fields[name] or None) for row in rows])
+    sweeps = {row.fields["sweep"] for row in rows} - {None}
+    if sweeps:
+        trials = [(row.fields["sweep"], row.fields["trial"]) for row in rows]
+        one = len(sweeps) == 1
+        cells = ["-" if sweep is None else str(trial) if one else f"{sweep}/{trial}" for sweep, trial in trials]
+        yield _Shown("trial", "TRIAL", cells)
+
+
+def _sorting(table: RunTable, names: Sequence[str]) -> Iterator[_Shown]:
+    """Yield the columns that the table is sorted by, beside those of fields that it has anyway."""
+    there = {"id", "pipeline", "status", "started", "seconds", "name", "tags"}
+    for name in dict.fromkeys(each for each in names if each and each not in there):
+        ((_, get),) = table.select(name)
+        yield _Shown(name, cell(name), [_cell(name, get(row)) for row in table.rows])
 
 
 def _cell(name: str, value: Any) -> str:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from ridgepole.errors import width_of
+
 _CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 STATUS_COLOURS = {
@@ -106,7 +108,7 @@ def columns(
             this many of the first columns.
     """
     table = [tuple(heads), *(tuple(row) for row in rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+    widths = [max(width_of(row[i]) for row in table) for i in range(len(heads))]
     first, room = 0, terminal_width()
     for end in range(repeated + 2, len(heads) + 1) if repeated and room else ():
         chosen = [*range(repeated), *range(max(first, repeated), end)]
@@ -131,7 +133,7 @@ def left_out(rows: Sequence[Sequence[str]], heads: Sequence[str], order: Iterabl
         order: The columns that may be left out, the least telling first.
     """
     room = terminal_width()
-    widths = dict(enumerate(max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))))
+    widths = dict(enumerate(max(width_of(row[i]) for row in (heads, *rows)) for i in range(len(heads))))
     gone: set[int] = set()
     for column in order:
         if room is None or _width(widths.values()) <= room:
@@ -152,7 +154,7 @@ def _print(
         cells = []
         for cell, width in ((row[i], widths[i]) for i in chosen):
             colour = "bold" if number == 0 else colours.get(cell, "")
-            cells.append(paint(cell, colour, sys.stdout) + " " * (width - len(cell)))
+            cells.append(paint(cell, colour, sys.stdout) + " " * (width - width_of(cell)))
         say("  ".join(cells).rstrip())
 
 

@@ -16,7 +16,8 @@ from ridgepole.cli.output import cell, columns, counted, near, number, say, say_
 from ridgepole.cli.roots import runs_root
 from ridgepole.errors import CheckpointError
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import flat, last_of, read_row, summary_of
+from ridgepole.runs.keys import flat
+from ridgepole.runs.row import last_of, read_row, summary_of
 from ridgepole.watch import steptime
 from ridgepole.watch.killed import TITLE, find_kill
 
@@ -90,7 +91,7 @@ def _show(run: RunInfo, *, as_json: bool) -> None:
     say(f"status    {run.status}")
     if kill is not None:
         say(f"killed    {TITLE}: {kill.text}")
-    say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(run.fields.get('seconds'))}")
+    say(f"started   {when(run.fields.get('started'))} UTC, took {seconds(row['seconds'])}")
     _show_attempts(run)
     say(f"seed      {'-' if run.fields.get('seed') is None else run.fields['seed']}")
     _show_script(run)

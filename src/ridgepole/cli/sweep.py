@@ -83,7 +83,7 @@ def call(arguments: argparse.Namespace) -> int:
 
 def _tell_finished(result: SweepResult, root: Path) -> None:
     """Say what can be done with a sweep that has nothing left to resume."""
-    if result.status == "finished":
+    if result.status == "finished" and sum(result.counts.values()) - result.counts.get("retried", 0) >= result.limit:
         complain(f"sweep {result.id} has finished: there is nothing to resume")
         complain(f"give it more trials: ridgepole sweep edit {result.id} --max-trials N{_where(root)}")
         if "failed" in result.counts:
@@ -255,7 +255,9 @@ def _close(result: SweepResult, root: Path, *, failed: bool) -> None:
             say(f"ended early: {result.reason}")
         return
     complain(paint(line, "red", sys.stderr))
-    if len(result.trials) < result.limit or {"running", "waiting"} & set(result.counts):
+    if "failed alike" in (result.reason or ""):
+        complain("correct the file and start a new sweep: a resume runs the stored one")
+    elif len(result.trials) < result.limit or {"running", "waiting"} & set(result.counts):
         complain(f"resume with: ridgepole sweep resume {result.id}{_where(root)}")
     elif all_failed:
         complain(f"run failed ones again: ridgepole sweep retry {result.id}{_where(root)}")

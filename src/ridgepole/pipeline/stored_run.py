@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,7 +96,8 @@ def load_pipeline(run: RunInfo, overrides: Sequence[str] = (), say: Callable[[st
         raise RunDirError(
             f"run {run.id} was started with -s {missing[0]}=..., a secret that is not stored: give it again"
         )
-    values = [text for text in stored if "***" not in text] + list(overrides)
+    values = [text for text in stored if "***" not in text and text.partition("=")[0].strip() not in given]
+    values += overrides
     root = plain_path(run.path).parent
     found = project.locate(run.fields, root, say)
     if found is not None:
@@ -105,5 +107,14 @@ def load_pipeline(run: RunInfo, overrides: Sequence[str] = (), say: Callable[[st
         pipeline = Pipeline.from_toml(plain_path(run.path) / rundir.CONFIG, values, directory=directory)
     trial = run.fields.get("sweep")
     if isinstance(trial, dict) and isinstance(trial.get("values"), dict):
-        pipeline.for_trial(TrialHook(trial["values"]))
+        chosen = trial["values"].items()
+        kept = {name: value for name, value in chosen if not any(_same(name, each) for each in given)}
+        pipeline.for_trial(TrialHook(kept))
     return pipeline
+
+
+def _same(name: str, other: str) -> bool:
+    """Return whether two names, of which one may be longer, stand for the same parameter."""
+    bare = (re.sub(r"^(processes|permanences)\.|\.params(?=\.)", "", each) for each in (name, other))
+    short, long = sorted(bare, key=len)
+    return long == short or long.endswith(f".{short}")

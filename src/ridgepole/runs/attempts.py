@@ -12,6 +12,7 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.errors import CheckpointError
 from ridgepole.rundir import RunInfo
+from ridgepole.runs.keys import flat
 
 
 def attempts_before(run: Path, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -33,17 +34,25 @@ def attempts_before(run: Path, fields: Mapping[str, Any]) -> list[dict[str, Any]
     return [*ended, {"attempt": number, "status": status, "seconds": took}]
 
 
-def restored_values(run: RunInfo) -> dict[str, Any]:
-    """Return the values in use that a restored state brought back, by the key of the config.
+def used_config(run: RunInfo) -> dict[str, Any]:
+    """Return the config of a run by dotted key, with the values in use.
 
-    The config has the value that was asked for, as an optimiser's learning rate.
+    A restored state may have brought back another value than the one that was asked for, as an
+    optimiser's does with its learning rate.
     """
+    config = dict(flat(run.json(rundir.RESOLVED)))
+    return config | {key: value for key, value in restored_values(run).items() if key in config}
+
+
+def restored_values(run: RunInfo) -> dict[str, Any]:
+    """Return the values in use that a restored state brought back, by the key of the config."""
     found: dict[str, Any] = {}
-    if run.fields.get("parent") or int(run.fields.get("attempt") or 1) > 1:
+    if run.fields.get("parent") or run.fields.get("attempt", 1) != 1:
         for line in rundir.read_attempts(run.path):
-            for key in line.get("changes") or ():
+            changes, restored = line.get("changes"), line.get("restored")
+            for key in changes if isinstance(changes, dict) else ():
                 found.pop(key, None)
-            found |= line.get("restored") or {}
+            found |= restored if isinstance(restored, dict) else {}
     return found
 
 

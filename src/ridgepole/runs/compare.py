@@ -9,7 +9,8 @@ from typing import Any
 from ridgepole import rundir
 from ridgepole.metrics.summary import goal_of
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import flat, last_of, read_row, same
+from ridgepole.runs.attempts import used_config
+from ridgepole.runs.row import last_of, read_row, same
 from ridgepole.runs.table import Names
 
 SECTIONS = ("config", "code", "packages", "metrics")
@@ -62,7 +63,7 @@ def compare(
     names = Names(rows)
     provenance = [run.json(rundir.PROVENANCE) for run in runs]
     sides: dict[str, list[Mapping[str, Any]]] = {
-        "config": [dict(flat(run.json(rundir.RESOLVED))) for run in runs],
+        "config": [used_config(run) for run in runs],
         "code": [_code(each) for each in provenance],
         "packages": [_mapping(each.get("packages")) for each in provenance],
         "metrics": [{name: last_of(entry) for name, entry in row.metrics.items()} for row in rows],

@@ -182,7 +182,8 @@ class _Parser:
         is_tags = any(each.kind == "name" and each.value == "tags" for each in (left, right))
         if is_tags and sign.kind in ("==", "!=") and isinstance(text, str):
             word = "in" if sign.kind == "==" else "not in"
-            raise self._error("tags is a list", left.first, right.end, f'write "{text}" {word} tags')
+            hint = f"write {json.dumps(text, ensure_ascii=False)} {word} tags"
+            raise self._error("tags is a list", left.first, right.end, hint)
 
     def _operator(self) -> Callable[[Any, Any], bool] | None:
         token = self._peek()
@@ -202,8 +203,7 @@ class _Parser:
             try:
                 return self._resolve(token.value)
             except UnknownNameError as error:
-                after = self._at > 1 and self._tokens[self._at - 2].kind in _OPERATORS
-                hint = error.hint or (f'a text has quotes: "{token.value}"' if after else "")
+                hint = error.hint or f"a text has quotes: {json.dumps(token.value, ensure_ascii=False)}"
                 raise self._error(str(error), token.first, token.end, hint) from None
         if token.kind == "(":
             self._deeper()

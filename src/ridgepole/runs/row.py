@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ridgepole import rundir
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.attempts import attempts_before, restored_values
+from ridgepole.runs.attempts import attempts_before, used_config
 
 FIELDS = (
     *("id", "name", "tags", "note", "archived", "status", "pipeline", "started", "ended", "seconds"),
@@ -57,8 +57,7 @@ def read_row(run: RunInfo, metrics: Mapping[str, Mapping[str, Any]] | None = Non
         metrics: The summary of its metrics, if it is known; else it is read or computed.
     """
     summary = summary_of(run).get("metrics", {}) if metrics is None else metrics
-    config = {key: value for key, value in flat(run.json(rundir.RESOLVED)) if key not in _AS_FIELDS}
-    config |= {key: value for key, value in restored_values(run).items() if key in config}
+    config = {key: value for key, value in used_config(run).items() if key not in _AS_FIELDS}
     return RunRow(path=str(run.path), fields=_fields(run), config=config, metrics=_entries(summary))
 
 
@@ -96,27 +95,6 @@ def best_of(row: RunRow) -> dict[str, Any] | None:
         value = row.metrics[name].get(goals.get(name, "best"))
         return None if value is None else {"metric": name, "value": value}
     return None
-
-
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten a nested description to dotted keys and plain values; empty tables have none."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
-
-
-def names_of(key: str) -> list[str]:
-    """Return the names that may stand for a key of the config, the shortest first.
-
-    `processes.train.params.epochs` may be called `epochs`, `train.epochs` and so on.
-    """
-    parts = key.split(".")
-    if len(parts) > 3 and parts[0] in ("processes", "permanences") and parts[2] == "params":
-        parts = [*parts[:2], *parts[3:]]
-    names = [".".join(parts[index:]) for index in range(len(parts) - 1, -1, -1)]
-    return names if names[-1] == key else [*names, key]
 
 
 def same(a: Any, b: Any) -> bool:

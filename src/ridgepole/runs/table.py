@@ -13,7 +13,8 @@ from ridgepole import rundir
 from ridgepole.errors import ConfigError, Place, Problem, did_you_mean
 from ridgepole.metrics.summary import goal_of
 from ridgepole.runs.expression import Getter, Moment, UnknownNameError, compile_filter
-from ridgepole.runs.row import FIELDS, TIMES, RunRow, names_of, read_row, same
+from ridgepole.runs.keys import names_of
+from ridgepole.runs.row import FIELDS, TIMES, RunRow, read_row, same
 
 ENTRIES = ("last", "min", "max", "best", "count", "last_step", "min_step", "max_step", "best_step")
 """The parts of a metric's summary, which a name takes as `loss.min`."""

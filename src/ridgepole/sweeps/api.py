@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole import project
-from ridgepole.errors import ConfigError, Place, Problem, SweepError
+from ridgepole.errors import ConfigError, Place, Problem, SweepError, did_you_mean
 from ridgepole.loggers.base import BaseLoggerManager
 from ridgepole.permanence import run_of
 from ridgepole.sweeps.extras import need
@@ -290,6 +290,9 @@ def _no_script(file: Path, place: Place | None) -> Path:
     if file.suffix.lower() == ".py":
         hint = "give the TOML file of a pipeline; a script is the sweep's program"
         raise ConfigError([Problem(f"{file.name!r} is a Python file, not a pipeline", place, hint)])
+    if place is not None and not file.exists():
+        near = did_you_mean(file.name, [each.name for each in file.parent.glob("*.toml")])
+        raise ConfigError([Problem(f"the sweep's pipeline is not there: {file}", place, near)])
     return file
 
 

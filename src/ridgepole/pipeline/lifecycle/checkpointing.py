@@ -46,6 +46,7 @@ class ResumePoint:
         sharded: Whether it has tensors that are spread over ranks.
         reseed: Seeds the random generators instead of their stored state.
         left_out: The ranges of batches that the loop which continues leaves out.
+        extended: Whether the process inside had ended, and a fork gives it more to do.
     """
 
     attempt: int
@@ -63,6 +64,7 @@ class ResumePoint:
     sharded: bool = False
     reseed: int | None = None
     left_out: Ranges = ()
+    extended: bool = False
 
     def restore_rng(self) -> None:
         """Restore the random generators, or seed them with other numbers."""

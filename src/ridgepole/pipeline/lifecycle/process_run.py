@@ -54,6 +54,7 @@ class ProcessRun:
         kept: The variables that keep this loop from being resumed between two items.
         left_out: The ranges of batches that the loop which continues, or else the first one over
             data, leaves out.
+        extended: Whether it had ended, and is given more to do.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ProcessRun:
         replays: bool = False,
         kept: Sequence[str] = (),
         left_out: Ranges = (),
+        extended: bool = False,
     ) -> None:
         self.process = process
         self._ticks = ticks
@@ -74,6 +76,7 @@ class ProcessRun:
         self._replays = replays
         self.kept = kept
         self._left_out = left_out
+        self._extended_at = ticks.step if extended else None
         self._positions: list[Position] = []  # the latest one of each source
         self._begun = 0
         self._outer: list[object] = []
@@ -124,8 +127,10 @@ class ProcessRun:
             return source, 0
         state = self._waiting.pop(0)
         done = int(state["done"])
-        if [source.start, source.step] != state["range"] or done > len(source):
+        if [source.start, source.step] != state["range"]:
             raise ValueError(f"the run was stored after {done} items of another range than {source}")
+        if done > len(source):
+            raise ValueError(f"{done} items of the loop were done already, and {source} has only {len(source)}")
         self._go_on()
         return source[done:], done
 
@@ -145,6 +150,8 @@ class ProcessRun:
         """Yield what no loop of the process has taken up, a line each; call it at its end."""
         if self._waiting:
             yield "no loop took up the stored position: the process has no loop over the same source any more"
+        if self._extended_at == self._ticks.step:
+            yield "the process had ended, and what has changed gave it nothing more to do"
         if self._left_out:
             yield f"batches {show(self._left_out)} were not left out: the process had no loop over data that ticks"
 

@@ -33,6 +33,7 @@ from ridgepole.pipeline.run.comparison import (
     check_config,
     check_position,
     check_ranks,
+    in_use,
     listed,
     unchanged,
     unfinished,
@@ -202,7 +203,7 @@ def fork(
             for line in changed_code(found.parent, plan):
                 warn(line)
             directory = found.create(root, plan)
-        return AttemptStart(directory, found.seed, found.point, found.changes, found.lineage())
+        return AttemptStart(directory, found.seed, found.point, found.changes, found.lineage(), found.restored)
 
     return _Attempt(plan, start, root.absolute(), None, console=console).execute(announce)
 
@@ -215,6 +216,7 @@ class AttemptStart:
         resume_point: None for a fresh run.
         changes: The stored and the new value of each key that was allowed to change.
         parent: The run and the checkpoint that a new run is forked from.
+        restored: The values in use that states of this parent had brought back.
     """
 
     directory: RunDir
@@ -222,6 +224,7 @@ class AttemptStart:
     resume_point: ResumePoint | None = None
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     parent: Mapping[str, Any] | None = None
+    restored: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _reopen(
@@ -247,8 +250,12 @@ def _reopen(
             point = _find_resume_point(plan, stored, coordinator)
         check_position(stored, plan, point)
         point = leave_out(ranges, point, stored)
-        changed = changes(stored.json(rundir.RESOLVED), config)
-        lines = (*changed_environment(stored, plan, config), *changed_code(stored, plan), *unchanged(changed, allow))
+        changed = in_use(stored, changes(stored.json(rundir.RESOLVED), config))
+        lines = (
+            *changed_environment(stored, plan, config),
+            *changed_code(stored, plan),
+            *unchanged(stored.json(rundir.RESOLVED), config, allow),
+        )
         for line in lines:
             warn(line)
         stack.pop_all()  # from here on the attempt closes the directory
@@ -421,6 +428,8 @@ class _Attempt:
                 announce(start.directory.path)
             config = plan.resolved(start.seed)
             self._record.start(config)
+            if start.restored:
+                self._record.note_restored(start.restored)
             self._run(config)
         except BaseException as error:  # noqa: BLE001 - raised when all is recorded
             self._add(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint, other_ranks
 from ridgepole.pipeline.run import provenance
 from ridgepole.pipeline.spec.plan import Plan, is_stateful
 from ridgepole.rundir import RunInfo
-from ridgepole.runs.row import flat, names_of
+from ridgepole.runs.attempts import restored_values
+from ridgepole.runs.keys import flat, names_of
 
 _OVER = ("finished", "finished_with_cleanup_errors", "pruned")
 _ALWAYS_ALLOWED = (
@@ -87,13 +88,10 @@ def differences(
         what: What is resumed, such as `run 20261122-…`.
         environ: Keys that come from the environment, which may differ too.
     """
-    keys = [key for key, _ in (*flat(before), *flat(config))]
-    problems = [
-        Problem(f"--allow-change {key}: no such key", hint="it takes a name such as train.epochs; -s gives the value")
-        for key in allow
-        if not any(_is_named(known, (key,)) for known in keys)
-    ]
-    changed = {key: pair for key, pair in changes(before, config, environ).items() if not _is_named(key, allow)}
+    names, problems = _resolved(before, config, allow)
+    changed = {
+        key: pair for key, pair in changes(before, config, environ).items() if not _below(key, [*names.values()])
+    }
     if changed:
         lines = [f"{key}: {change(*pair)}" for key, pair in changed.items()]
         hint = f"change it back, or accept it with --allow-change {next(iter(changed))}"
@@ -101,11 +99,47 @@ def differences(
     return problems
 
 
-def unchanged(changed: Iterable[str], allow: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each key that was allowed to change and has not."""
-    for key in allow:
-        if not any(_is_named(each, (key,)) for each in changed):
-            yield f"--allow-change {key}: it has not changed; give it a value in the file or by -s {key}=VALUE"
+def unchanged(before: Mapping[str, Any], config: Mapping[str, Any], allow: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each key or table that was allowed to change and has not."""
+    stored, now = dict(flat(before)), dict(flat(config))
+    for name, full in _resolved(before, config, allow)[0].items():
+        keys = [key for key in dict.fromkeys([*stored, *now]) if _below(key, (full,))]
+        if all(stored.get(key, MISSING) == now.get(key, MISSING) for key in keys):
+            how = f"; give it a value in the file or by -s {name}=VALUE" if keys == [full] else ""
+            yield f"--allow-change {name}: nothing has changed there{how}"
+
+
+def _resolved(
+    before: Mapping[str, Any], config: Mapping[str, Any], allow: Sequence[str]
+) -> tuple[dict[str, str], list[Problem]]:
+    """Return the full key or table of each name that may differ, and what is wrong with others.
+
+    A name is a full key, or as much of its end as is unambiguous: `train.epochs`, `epochs`.
+    """
+    known = [key.split(".") for key, _ in (*flat(before), *flat(config))]
+    places = dict.fromkeys(".".join(parts[:end]) for parts in known for end in range(1, len(parts) + 1))
+    found: dict[str, str] = {}
+    problems = []
+    for name in allow:
+        full = [name] if name in places else [place for place in places if name in names_of(place)]
+        if len(full) == 1:
+            found[name] = full[0]
+        elif full:
+            hint = f"write more of it: {' or '.join(full[:4])}"
+            problems.append(Problem(f"--allow-change {name}: could be {len(full)} things", hint=hint))
+        else:
+            hint = "it takes a name such as train.epochs; -s gives the value"
+            problems.append(Problem(f"--allow-change {name}: no such key", hint=hint))
+    return found, problems
+
+
+def in_use(run: RunInfo, pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Return pairs of stored and new values with the stored ones that are in use.
+
+    A restored state may have brought back another value than the one that was asked for.
+    """
+    restored = restored_values(run)
+    return {key: (restored.get(key, old), new) for key, (old, new) in pairs.items()}
 
 
 def changes(
@@ -218,11 +252,6 @@ def _silenced(config: Mapping[str, Any]) -> list[str]:
     """Return the keys of loggers and displays that were replaced by null objects."""
     null = ("NullLogger", "NullProgressManager")
     return [f"permanences.{name}" for name, table in config.get("permanences", {}).items() if table.get("type") in null]
-
-
-def _is_named(key: str, names: Sequence[str]) -> bool:
-    """Return whether a key, or a table around it, is among these full or short names."""
-    return any(_below(each, names) for each in names_of(key))
 
 
 def _below(key: str, prefixes: Sequence[str]) -> bool:

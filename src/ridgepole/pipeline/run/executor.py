@@ -268,14 +268,21 @@ class Executor:
         target = self.plan.processes[controller.position].target
         loops = ticking_loops(target) if self.plan.policy.enabled else []
         replays = any(loop.replays for loop in loops)
-        kept = [name for loop in loops for name in loop.kept]
+        kept = loops[0].kept if len(loops) == 1 else ()
         left_out = self._left_out(point)
         if point is None:
             controller.process_run = ProcessRun(process, ticks, replays=replays, kept=kept, left_out=left_out)
             return
         loaders = point.process["loaders"]
         controller.process_run = ProcessRun(
-            process, ticks, loaders, point.restore_rng, replays=replays, kept=kept, left_out=left_out
+            process,
+            ticks,
+            loaders,
+            point.restore_rng,
+            replays=replays,
+            kept=kept,
+            left_out=left_out,
+            extended=point.extended,
         )
         if is_stateful(process):
             with self.guard.user_code():

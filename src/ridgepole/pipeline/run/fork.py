@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from ridgepole.errors import CheckpointError, ConfigError, Problem, RunDirError
 from ridgepole.files import Flock, remove_tree
 from ridgepole.metrics.codec import decode
 from ridgepole.pipeline.lifecycle.checkpointing import ResumePoint, resume_point_of
-from ridgepole.pipeline.run.comparison import change, changes, check_position, has_begun
+from ridgepole.pipeline.run.comparison import change, changes, check_position, has_begun, in_use
 from ridgepole.pipeline.spec.plan import Plan
 from ridgepole.rundir import RunDir, RunInfo
+from ridgepole.runs.attempts import restored_values
 
 _LAST_SEQ = 2**62  # behind all sequence numbers of a record
 
@@ -31,7 +33,8 @@ class Fork:
         loaded: The content of the checkpoint.
         point: The state from which the fork continues.
         seed: The seed of the fork.
-        changes: The parent's and the fork's value of each key that differs.
+        changes: The value in use in the parent and that of the fork, for each key that differs.
+        restored: The values in use that states brought back, for keys that don't differ.
     """
 
     parent: RunInfo
@@ -40,6 +43,7 @@ class Fork:
     point: ResumePoint
     seed: int
     changes: Mapping[str, tuple[Any, Any]]
+    restored: Mapping[str, Any]
 
     def lineage(self) -> dict[str, Any]:
         """Return what `run.json` says of the parent."""
@@ -89,13 +93,16 @@ class Fork:
     def _store(self, plan: Plan, target: Path) -> None:
         """Store the state as the fork's first checkpoint."""
         point, best = self.point, plan.policy.keep_best
-        state = {key: value for key, value in self.loaded.state.items() if key != "ended"}
+        ended = (self.info.meta or {}).get("ended") if point.inside is None else None
+        state = {key: value for key, value in self.loaded.state.items() if key != "ended" or ended}
         state |= {
             "permanences": dict(point.permanences),
             "process": point.process,
             "outcomes": list(point.outcomes),
         }
         meta = {"position": point.position, "process": point.inside, "resumable": True, "attempt": 1}
+        meta |= {"ended": ended}
+        protect = "inside" if point.inside is not None else f"boundary_{point.position % 2}{' end' if ended else ''}"
         score = self.info.score
         ranked = score is not None and best is not None and (score.metric, score.mode) == (best.metric, best.mode)
         CheckpointStore(target / rundir.CHECKPOINTS, keep_last=plan.policy.keep_last, keep_best=best).save(
@@ -103,7 +110,7 @@ class Fork:
             step=point.step,
             kind="fork",
             score=score.value if ranked and score is not None else None,
-            protect="inside" if point.inside is not None else f"boundary_{point.position % 2}",
+            protect=protect,
             meta=meta,
         )
 
@@ -129,7 +136,8 @@ def find_fork(plan: Plan, run: Path, which: str) -> Fork:
     if not has_begun(parent):
         raise RunDirError(f"run {parent.id} was stopped before it had begun: start a new one with ridgepole run")
     seed = int(parent.fields.get("seed", 0)) if plan.settings.seed is None else plan.settings.seed
-    pairs = changes(parent.json(rundir.RESOLVED), plan.resolved(seed))
+    pairs = in_use(parent, changes(parent.json(rundir.RESOLVED), plan.resolved(seed)))
+    restored = {key: value for key, value in restored_values(parent).items() if key not in pairs}
     info = find_checkpoint(parent, which)
     if which == "latest":
         info = _newest_that_fits(parent, info, plan, pairs)
@@ -144,8 +152,8 @@ def find_fork(plan: Plan, run: Path, which: str) -> Fork:
     point = _extended(parent, info, point, loaded.state.get("ended"), pairs)
     point = replace(point, permanences=_for_new_run(point.permanences, plan))
     if point.position == len(plan.processes):
-        raise ConfigError([_nothing_left(parent, info)])
-    return Fork(parent=parent, info=info, loaded=loaded, point=point, seed=seed, changes=pairs)
+        raise ConfigError([_nothing_left(parent, info, pairs)])
+    return Fork(parent=parent, info=info, loaded=loaded, point=point, seed=seed, changes=pairs, restored=restored)
 
 
 def find_checkpoint(run: RunInfo, which: str) -> CheckpointInfo:
@@ -205,21 +213,40 @@ def go_back(run: RunInfo, which: str, size: int, warn: Callable[[str], None]) ->
 def _newest_that_fits(
     run: RunInfo, newest: CheckpointInfo, plan: Plan, pairs: Mapping[str, tuple[Any, Any]]
 ) -> CheckpointInfo:
-    """Return the newest checkpoint at which no process was done whose parameters have changed.
+    """Return the newest checkpoint at which no process was done that has changed.
 
     A process that had just ended, and can be extended, counts as not done. If there is none, the
     newest checkpoint is returned; never one before the first process, which is a new run.
     """
-    names = [process.name for process in plan.processes]
-    changed = {name for name in names if any(key.startswith(f"processes.{name}.params.") for key in pairs)}
-    if changed:
-        for info in reversed(CheckpointStore(run.path / rundir.CHECKPOINTS).list()):
-            meta = info.meta or {}
-            position = int(meta.get("position", 0))
-            done = {*names[:position]} - {meta.get("ended")}
-            if _is_resumable(info) and not changed & done and (position or meta.get("process")):
-                return info
+    before, names = list(run.json(rundir.RESOLVED).get("processes") or ()), [each.name for each in plan.processes]
+    changed = {name for name in names if any(_affects(key, name) for key in pairs)}
+    store = CheckpointStore(run.path / rundir.CHECKPOINTS)
+    for info in reversed(store.list()) if changed or before != names else ():
+        meta = info.meta or {}
+        position, inside = int(meta.get("position", 0)), meta.get("process")
+        same = before[:position] == names[:position] and (inside is None or names[position : position + 1] == [inside])
+        if not _is_resumable(info) or not same or not (position or inside):
+            continue
+        lost = changed & {*names[:position]}
+        if not lost or (inside is None and lost == {names[position - 1]} and _can_extend(store, info)):
+            return info
     return newest
+
+
+def _affects(key: str, name: str) -> bool:
+    """Return whether a key of the config changes what a process computes."""
+    return key == f"processes.{name}.type" or key.startswith(f"processes.{name}.params.")
+
+
+def _can_extend(store: CheckpointStore, info: CheckpointInfo) -> bool:
+    """Return whether the process that had just ended can be continued from a checkpoint."""
+    meta = info.meta or {}
+    if "ended" in meta:
+        return bool(meta["ended"])
+    try:
+        return bool(store.load(info.name).state.get("ended"))  # stored by version 0.2.0 or before
+    except CheckpointError:
+        return False
 
 
 def _is_resumable(info: CheckpointInfo) -> bool:
@@ -278,16 +305,23 @@ def _extended(
         raise ConfigError([Problem(message, hint=hint, detail=f"{late[0]}: {change(*pairs[late[0]])}")])
     position = len(done) - 1
     return replace(
-        point, position=position, inside=last, process=dict(ended or {}), outcomes=list(point.outcomes)[:position]
+        point,
+        position=position,
+        inside=last,
+        process=dict(ended or {}),
+        outcomes=list(point.outcomes)[:position],
+        extended=True,
     )
 
 
-def _nothing_left(run: RunInfo, info: CheckpointInfo) -> Problem:
+def _nothing_left(run: RunInfo, info: CheckpointInfo, pairs: Mapping[str, tuple[Any, Any]]) -> Problem:
     more = _more_of(run)
+    alone = "what has changed gives no process more to do; " if pairs else ""
     return Problem(
         f"nothing is left to run: at checkpoint {info.name} all processes of run {run.id} were done",
-        hint=f"{f'give a process more to do, as by -s {more}, or ' if more else ''}fork an earlier checkpoint: "
+        hint=f"{alone}{f'give a process more to do, as by -s {more}, or ' if more else ''}fork an earlier checkpoint: "
         f"ridgepole checkpoints ls {run.id} lists them, ridgepole fork {run.id}@NAME begins at one",
+        detail="\n".join(f"{key}: {change(*pair)}" for key, pair in pairs.items()),
     )
 
 
@@ -297,5 +331,5 @@ def _more_of(run: RunInfo) -> str:
     name = next((str(meta["ended"]) for meta in (info.meta or {} for info in infos) if meta.get("ended")), "")
     described = run.json(rundir.RESOLVED).get("processes", {}).get(name, {})
     counts = {key: value for key, value in described.get("params", {}).items() if type(value) is int and value > 0}
-    key = next((key for key in counts if "epoch" in key or "step" in key), next(iter(counts), None))
+    key = next((key for key in counts if re.fullmatch(r"(num_|n_|max_)?(epochs|steps|iterations)", key)), None)
     return "" if key is None else f"{name}.{key}={2 * counts[key]}"

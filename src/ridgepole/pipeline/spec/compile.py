@@ -174,6 +174,9 @@ def _notify(report: Report) -> NotifyPolicy | None:
 
 
 def _check_top_level(report: Report) -> None:
+    if {"method", "parameters"} <= report.spec.tree.keys():
+        report.add(("method",), "this file is a sweep, not a pipeline", "run it with ridgepole sweep start", key=True)
+        return
     for key in report.spec.tree:
         if key not in TOP_LEVEL:
             known = f"known tables: {', '.join(TOP_LEVEL)} and extends"
