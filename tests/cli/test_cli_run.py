@@ -548,6 +548,8 @@ def test_arguments_in_the_form_of_other_tools_say_what_to_write(shapes, ridgepol
         (("run", "shapes.toml", "net/width=1"), "write net.width=…"),
         (("run", "shapes.toml", "--width=1"), "unrecognized arguments: --width=1; values are given as width=VALUE"),
         (("run", "shapes.toml", "--width", "1"), "usage: ridgepole run FILE.toml"),
+        (("run", "shapes.toml", "--dry-rum"), "did you mean '--dry-run'"),
+        (("resume", "latest", "--form", "3"), "did you mean '--from'"),
         (("runs", "show", "latest", "--all"), "usage: ridgepole runs show"),
         ((), "usage: ridgepole [-h] [--version] VERB ..."),
         (("run", "shapes.toml", "--token=canary"), "unrecognized arguments: --token=******"),

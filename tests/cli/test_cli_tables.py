@@ -67,6 +67,7 @@ def test_ls_filters_sorts_and_chooses_columns(runs, ridgepole):
         (("--filter", "name == run1"), "--filter:1:9: error: no run has anything called 'run1'"),
         (("--filter", 'tags == "x"'), "--filter:1:1: error: tags is a list"),
         (("--filter", '"x" != tags'), "--filter:1:1: error: tags is a list"),
+        (("--filter", "status in [finished]"), "--filter:1:12: error: no run has anything called 'finished'"),
         (("--sort", "rl"), "--sort: error: no run has anything called 'rl'"),
         (("--columns", ","), "--columns: error: no column is named"),
     ],
@@ -89,9 +90,29 @@ def test_ls_shows_the_column_that_it_sorts_by(runs, ridgepole):
     listed = ridgepole("runs", "ls", "--sort", "val/acc")
     assert column(listed, "val/acc") == ["0.25", "0.5", "0.75"]
     assert column(listed, "lr") == ["0.75", "0.5", "0.25"]
-    head, *_ = cells(ridgepole("runs", "ls", "--sort", "-started,lr"))
-    assert head.count("lr") == 1
-    assert "started" not in head
+    for names in ("-started,lr", "lr,-lr", "processes.train.params.lr"):
+        head, *_ = cells(ridgepole("runs", "ls", "--sort", names))
+        assert len([word for word in head if word.endswith("lr")]) == 1, names
+        assert "started" not in head
+
+
+def test_wide_characters_keep_the_columns_straight(runs, ridgepole):
+    assert ridgepole("runs", "rename", "run1", "宽" * 5).returncode == 0
+    first, *lines = ridgepole("runs", "ls").stdout.splitlines()
+    at = first.index("lr")
+    shown = {line[at:].split()[0] for line in lines if "宽" not in line}
+    (wide,) = (line for line in lines if "宽" in line)
+    assert shown == {"0.25", "0.75"}
+    assert wide[at - 5 :].split()[0] == "0.5", "five characters take ten columns"
+
+
+def test_a_damaged_run_does_not_keep_the_others_from_being_listed(runs, ridgepole):
+    fields = json.loads((runs[0] / "run.json").read_text()) | {"attempt": "two"}
+    (runs[0] / "run.json").write_text(json.dumps(fields))
+    (runs[0] / "attempts.jsonl").write_text('{"attempt": 1, "changes": 7, "restored": "x"}\n')
+    (runs[1] / "config.resolved.json").write_text('{"processes": null}')
+    assert len(cells(ridgepole("runs", "ls"))) == 4
+    assert ridgepole("checkpoints", "ls", "run1").returncode == 0
 
 
 def test_tables_fit_a_terminal(runs, tmp_path):
@@ -118,7 +139,9 @@ def test_tables_fit_a_terminal(runs, tmp_path):
     assert "STARTED" not in narrow
     assert all(len(line) <= 80 for line in narrow.splitlines())
     tiny = terminal_of("runs", "ls", columns=40)
-    assert "2 columns left out: lr, text; choose with --columns" in tiny
+    assert "5 columns left out: pipeline, started, seconds, lr, text; choose with --columns" in tiny
+    assert " lr" in terminal_of("runs", "ls", "--sort", "lr", columns=40), "what it is sorted by stays"
+    assert "STARTED" in terminal_of("runs", "ls", "--sort", "-started", columns=40)
     assert "RUN" in tiny
     compared = terminal_of("runs", "compare", "run0", "run1", "run2", columns=50)
     assert all(len(line) <= 50 for line in compared.splitlines())
@@ -168,14 +191,13 @@ def test_compare(runs, ridgepole):
     filtered = json.loads(ridgepole("runs", "compare", "run0", "--filter", "lr < 0.7", "--json").stdout)
     assert filtered["runs"] == [runs[0].name, runs[1].name], "the named one first, and each once"
     none = ridgepole("runs", "compare", "--filter", "lr > 9")
-    assert (none.returncode, "there is no run to compare" in none.stderr) == (2, True)
+    assert (none.returncode, "no run passes the filter" in none.stderr) == (2, True)
     assert ridgepole("report", "--filter", "lr < 0.7", "-o", "some.html").stdout.startswith("wrote 2 runs to some.html")
     assert "passes the filter" in ridgepole("report", "--filter", "lr > 9").stderr
     alone = ridgepole("runs", "compare", "run0", runs[0].name)
-    assert (alone.returncode, alone.stderr) == (
-        2,
-        "error: there is only one run to compare: name two or more, or choose them with --filter\n",
-    )
+    hint = "or choose them with --filter 'status == \"finished\"'"
+    assert alone.returncode == 2
+    assert alone.stderr == f"error: only one run is named: name two or more to compare, {hint}\n"
 
 
 def test_metrics(runs, ridgepole):

@@ -203,6 +203,22 @@ def test_a_changed_config_is_refused_with_what_differs(killed, place):
     assert values(killed) == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5])
 
 
+def test_short_names_of_changes_are_taken_where_they_are_unambiguous(killed, place):
+    place.change(("steps = 8", "steps = 9"))
+    before = content(killed)
+    ambiguous = place.call("resume", "--allow-change", "type")
+    assert refused(ambiguous, killed, before, "--allow-change type: could be", "write more of it: ")
+    wrong = place.call("resume", "--allow-change", "rate")
+    assert refused(wrong, killed, before, "steps: 8 -> 9")
+    done = place.call("resume", "--allow-change", "steps", "--allow-change", "train.rate", KILL_AT="7")
+    assert done.returncode == -signal.SIGKILL
+    assert "--allow-change train.rate: nothing has changed there; give it a value in the file or by -s" in done.stderr
+    assert "--allow-change steps" not in done.stderr
+    policy = place.call("resume", "--allow-change", "pipeline.checkpoint", "pipeline.checkpoint.every_steps=3")
+    assert policy.returncode == 0, policy.stderr
+    assert "nothing has changed there" not in policy.stderr, "it may always change, and has"
+
+
 def test_a_change_that_was_allowed_is_known_from_then_on(killed, place):
     place.change(("steps = 8", "steps = 9"))
     allowed = place.call("resume", "--allow-change", "processes.train.params.steps", KILL_AT="7")

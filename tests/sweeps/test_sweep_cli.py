@@ -222,6 +222,42 @@ def test_a_sweep_of_failed_trials_says_so_and_what_can_be_done(toy, grid, ridgep
     assert f"give it more trials: ridgepole sweep edit {sweep} --max-trials N\n" in again.stderr
 
 
+def test_a_finished_sweep_with_more_trials_has_something_to_resume(toy, grid, ridgepole):
+    grid["method"], grid["parameters"] = "random", {"lr": {"min": 0.1, "max": 0.9}}
+    toy(grid)
+    assert ridgepole("sweep", "start", "sweep.json", "--max-trials", "1").returncode == 0
+    assert ridgepole("sweep", "edit", "latest", "--max-trials", "2").returncode == 0
+    done = ridgepole("sweep", "resume")
+    assert "nothing to resume" not in done.stderr
+    assert "2 of 2 trials" in done.stdout
+
+
+def test_a_value_of_a_trial_can_be_changed_in_a_fork(toy, grid, ridgepole):
+    grid["parameters"] = {"train.epochs": {"values": [2]}, "lr": {"values": [0.5]}}
+    toy(grid)
+    assert ridgepole("sweep", "start", "sweep.json").returncode == 0
+    (trial,) = load_sweep().trials
+    forked = ridgepole("fork", trial.run, "train.epochs=4")
+    assert forked.returncode == 0, forked.stderr
+    assert "processes.train.params.epochs: 2 -> 4" in forked.stderr
+    assert "lr" not in forked.stderr.replace("train.params.lr", "")
+
+
+def test_a_sweeps_file_is_told_from_a_pipelines(toy, grid, ridgepole):
+    root = toy(grid)
+    (root / "sweep.toml").write_text('method = "grid"\n[parameters]\nlr = { values = [1] }\n')
+    done = ridgepole("run", "sweep.toml")
+    assert done.returncode == 2
+    assert "sweep.toml:1:1: error: this file is a sweep, not a pipeline" in done.stderr
+    assert "ridgepole sweep start" in done.stderr
+    grid["ridgepole"] = {"pipeline": "toi.toml"}
+    (root / "sweep.json").write_text(json.dumps(grid, indent=2))
+    wrong = ridgepole("check", "sweep.json")
+    assert wrong.returncode == 2
+    assert re.search(r"sweep.json:\d+:\d+: error: the sweep's pipeline is not there: .*toi.toml", wrong.stderr)
+    assert "did you mean 'toy.toml'" in wrong.stderr
+
+
 def test_check_warns_of_a_sweep_that_nothing_ends(toy, grid, ridgepole):
     toy({"method": "random", "metric": {"name": "loss"}, "parameters": {"lr": {"min": 0.1, "max": 0.9}}})
     checked = ridgepole("check", "sweep.json")
