@@ -2,6 +2,7 @@
 
 import random
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,6 +107,28 @@ class OwnOptimiser(Epochs):
                 self.weights.learn(epoch, *batch.tolist())
 
 
+class OnlyReads(Epochs):
+    """Texts, paths and containers that are only read leave nothing to the next epoch."""
+
+    def execute(self):
+        names, text, place, epochs = ["a"], "{}", Path("x"), range(self.epochs)
+        for epoch in track(epochs, "epochs", tick=True):
+            for batch in track(loader(), "train"):
+                assert names.index("a") == 0
+                assert text.format(1) == "1"
+                assert not place.exists()
+                self.weights.learn(epoch, *batch.tolist())
+
+
+class Sorts(Epochs):
+    def execute(self):
+        names = ["b", "a"]
+        for epoch in track(range(self.epochs), "epochs", tick=True):
+            for batch in track(loader(), "train"):
+                names.sort()
+                self.weights.learn(epoch, *batch.tolist())
+
+
 class Counts(Epochs):
     def execute(self):
         for epoch in track(range(self.epochs), "epochs", tick=True):
@@ -136,7 +159,13 @@ def killed(cls, tmp_path, at, **checkpoint):
     Weights.seen = []
 
 
-BACK_TO = {TicksInside: [0, 0, 4, 4, 8], TicksPerEpoch: [0, 0, 4, 4, 8], Resumables: [0, 0, 4, 4, 8], Carries: [0] * 5}
+BACK_TO = {
+    OnlyReads: [0, 0, 4, 4, 8],
+    TicksInside: [0, 0, 4, 4, 8],
+    TicksPerEpoch: [0, 0, 4, 4, 8],
+    Resumables: [0, 0, 4, 4, 8],
+    Carries: [0] * 5,
+}
 """How many items are kept of a run that died after 1, 3, 4, 6 and 11 of 12; an epoch has 4."""
 
 
@@ -267,6 +296,10 @@ def test_check_names_the_line_of_the_loop():
     assert "or an iterable with state_dict and load_state_dict; otherwise it starts from its beginning" in note
     (note,) = notes(TicksInside)
     assert "resumes between two items of the loop over range(self.epochs) in " in note
+    (note,) = notes(OnlyReads)
+    assert "resumes between two items of the loop over epochs in " in note
+    (note,) = notes(Sorts)
+    assert "uses names, which no checkpoint holds" in note
     (note,) = notes(Counts)
     assert note.startswith("resume: train starts from its beginning: the loop over range(self.epochs) in ")
     assert "has no position to store; loop over batches inside it" in note

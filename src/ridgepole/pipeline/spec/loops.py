@@ -13,8 +13,8 @@ from typing import Any
 from ridgepole.errors import Place
 
 _MUTATORS = frozenset(
-    "add append appendleft clear extend insert pop popleft remove setdefault update".split()  # noqa: SIM905
-)
+    "add append appendleft clear discard extend extendleft insert pop popitem popleft remove".split()  # noqa: SIM905
+) | {"reverse", "rotate", "setdefault", "sort", "update"}
 _SAMPLERS = frozenset(
     "BatchSampler DistributedSampler RandomSampler SequentialSampler SubsetRandomSampler".split()  # noqa: SIM905
 ) | {"WeightedRandomSampler", "list", "range", "tuple"}
@@ -95,13 +95,14 @@ def _loop(
         and isinstance(call.func, ast.Attribute)
         and isinstance(call.func.value, ast.Name)
         and call.func.value.id in own
+        and not all(_is_plain(value) for value in before[call.func.value.id])
     ]
     return Loop(
         place=place,
         over=ast.unparse(source),
         plain_loader=_called(over) == "DataLoader",
         own_sampler=_own_sampler(over),
-        counts=_called(source) == "range",
+        counts=_called(over) == "range",
         around=any(isinstance(inner, ast.For | ast.While) for inner in _inside(node)),
         carried=tuple(dict.fromkeys(carried)),
         objects=tuple(dict.fromkeys(objects)),
@@ -185,6 +186,12 @@ def _is_alias(value: ast.expr | None, function: ast.FunctionDef | ast.AsyncFunct
         value, depth = value.value, depth + 1
     parameters = {each.arg for each in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
     return isinstance(value, ast.Name) and value.id in parameters and depth > 0
+
+
+def _is_plain(value: ast.expr | None) -> bool:
+    """Return whether methods of a value change nothing, but those that `_mutated` looks for."""
+    plain = ast.Constant | ast.JoinedStr | ast.List | ast.Dict | ast.Set | ast.Tuple | ast.ListComp | ast.DictComp
+    return isinstance(value, plain | ast.SetComp) or _called(value) in _CONTAINERS | {"Path", "str", "tuple"}
 
 
 def _carried(loop: ast.For, before: Any) -> Iterator[str]:
