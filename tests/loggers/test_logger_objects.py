@@ -93,7 +93,9 @@ class Optimizer:
     ],
 )
 def test_a_cell_of_another_type_is_text_with_its_type(logger, tmp_path, cell, text, kind):
-    logger.log_table("t", {"n": [1, 2], "x": pd.Series([cell, None], dtype=object)})
+    cells = np.empty(2, dtype=object)
+    cells[0] = cell
+    logger.log_table("t", {"n": [1, 2], "x": pd.Series(cells, dtype=object)})
     (entry,) = media(tmp_path)
     assert {name: found.rpartition(".")[2] for name, found in entry["types"].items()} == {"x": kind.rpartition(".")[2]}
     assert read_table(tmp_path, entry).rows == ((1, text), (2, None))

@@ -126,9 +126,12 @@ def _count(finite: NDArray[np.float64], bins: int) -> tuple[NDArray[Any], NDArra
         return np.array([finite.size]), np.array([low - half, high + half])
     try:
         with np.errstate(all="raise"):
-            return np.histogram(finite, bins=bins)
+            counts, edges = np.histogram(finite, bins=bins)
+            if (np.diff(edges) > 0).all():
+                return counts, edges
     except (ValueError, FloatingPointError):  # too wide a range, or too narrow for the bins
-        return np.array([finite.size]), np.array([low, high])
+        pass  # before numpy 2, a range that is too narrow gives the same edge twice
+    return np.array([finite.size]), np.array([low, high])
 
 
 def checked_text(text: object, argument: str = "text") -> str:
