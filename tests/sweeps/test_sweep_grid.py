@@ -128,7 +128,7 @@ def test_a_random_sweep_that_nothing_ends_is_an_error():
     spec = read_sweep({"method": "random", "parameters": SMALL})
     with pytest.raises(ConfigError, match="a random sweep never ends by itself") as caught:
         spec.limit()
-    assert "run_cap, or a count" in str(caught.value)
+    assert "give it a run_cap, or start it with --max-trials N" in str(caught.value)
     with pytest.raises(ValueError, match="at least 1"):
         spec.limit(0)
     with pytest.raises(ValueError, match="a random sweep has no grid"):
