@@ -174,9 +174,12 @@ export function Chart({ source, metric, runs, height, large }: ChartProps) {
     [runs, metric],
   );
   const columns = Math.min(2000, Math.max(200, Math.ceil((width * devicePixelRatio) / 50) * 50));
+  // What has changed is asked for when the answer before is there: runs that change faster than a
+  // chart is answered would else never be drawn.
   const touched = wanted.some((run) => state.changedRuns.value.has(run));
-  const version = useRef(0);
-  if (touched) version.current = state.version.value;
+  const [changed, version, waiting, rough] = [useRef(0), useRef(0), useRef(0), useRef(false)];
+  if (touched) changed.current = state.version.value;
+  if (!waiting.current && !rough.current) version.current = changed.current;
   const zoom = range.value;
   const ready = seen && width > 0;
   const query = {
@@ -189,18 +192,30 @@ export function Chart({ source, metric, runs, height, large }: ChartProps) {
     smoothing: state.smoothing.value,
   };
   const { value: curves, error } = useAsked(
-    (signal) => (ready ? source.curves(query, signal) : new Promise<Curve[]>(() => {})),
+    async (signal) => {
+      if (!ready) return new Promise<Curve[]>(() => {});
+      waiting.current++;
+      try {
+        return await source.curves(query, signal);
+      } finally {
+        waiting.current--;
+      }
+    },
     [ready, JSON.stringify(query), version.current, answer],
   );
   const lines = useMemo(
     () => linesOf(curves ?? [], runs),
     [curves, runs, state.groupBy.value, state.colourOf.value],
   );
-  const inexact = curves?.some((curve) => !curve.exact) ?? false;
+  const left = curves?.filter((curve) => !curve.exact).length ?? 0;
+  const inexact = left > 0;
+  rough.current = inexact; // it is asked for again in any case
 
   useEffect(() => {
     if (!inexact) return;
-    const again = setTimeout(() => setAnswer(answer + 1), 700);
+    // each answer takes time from the reading of the rest, so seldom while much is left
+    const wait = 500 + (4000 * left) / Math.max(1, wanted.length);
+    const again = setTimeout(() => setAnswer(answer + 1), wait);
     return () => clearTimeout(again);
   }, [inexact, answer]);
 

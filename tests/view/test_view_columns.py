@@ -140,6 +140,14 @@ def test_a_sample_is_a_part_of_the_points(tmp_path):
     assert sampled.step[0] == 0
     assert sampled.step[-1] > 39_000
     assert len(RunColumns(tmp_path).sampled("none").value) == 0
+    columns, read = RunColumns(tmp_path), []
+    look = columns._sample
+    columns._sample = lambda: read.append(1) or look()
+    assert len(columns.sampled("loss").value) == len(sampled.value)
+    columns.sampled("none")
+    assert len(read) == 1, "one sample serves all metrics"
+    columns.update()
+    assert columns._sampled is None, "a run that was read to its end needs none"
 
 
 @pytest.fixture

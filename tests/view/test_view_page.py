@@ -377,6 +377,33 @@ def test_points_appear_as_they_are_logged(command_server, browser, show, tmp_pat
         assert running.wait() == 0
 
 
+def test_a_chart_is_drawn_although_its_run_changes_faster_than_it_is_answered(command_server, browser, tmp_path):
+    root, done = tmp_path / "runs", threading.Event()
+
+    @process
+    def grows(logger: BaseLoggerManager):
+        while not done.wait(0.2):
+            logger.log_metrics({"loss": 1.0})
+
+    pipeline = Pipeline("live", progress=False, checkpoint=False).process("grows", grows)
+    thread = threading.Thread(target=pipeline.run, args=(root,))
+    root.mkdir()
+    running, address = serve(command_server, root)
+    thread.start()
+    tab = browser.open("about:blank")
+    try:
+        limits = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+        tab.call("Network.emulateNetworkConditions", latency=2500, **limits)  # a change comes each second
+        tab.call("Page.navigate", url=address)
+        tab.wait("document.querySelector('article.chart')?.dataset.drawn > 0", 90)
+    finally:
+        tab.close()
+        done.set()
+        thread.join()
+        running.send(signal.SIGINT)
+        assert running.wait() == 0
+
+
 def test_a_server_that_ends_is_told(command_server, browser, root):
     running, address = serve(command_server, root)
     tab = browser.open(address)

@@ -26,7 +26,7 @@ _PARSED = 256 << 10  # bytes that are parsed at a time: more would hold the inte
 
 _TAIL = 64
 _NUMBERS = frozenset((float, int, bool))
-_SAMPLES, _SAMPLE_BYTES = 200, 4096
+_SAMPLES, _SAMPLE_BYTES = 100, 4096
 
 
 class Growing:
@@ -104,7 +104,8 @@ class RunColumns:
         self.directory = directory
         self.generation = 0
         self.complete = False
-        self._lock = threading.Lock()
+        self._lock, self._sampling = threading.Lock(), threading.Lock()
+        self._sampled: tuple[tuple[tuple[int, int], ...], dict[str, Points]] | None = None
         self._hidden: list[tuple[int, int]] = []
         self._attempts: tuple[int, int] | None = None
         self._visible: tuple[int, Array] | None = None
@@ -144,6 +145,8 @@ class RunColumns:
                 self._clear()
                 self.generation += 1
                 self._follow_all(budget)
+            if self.complete:
+                self._sampled = None
             return self.state != before
 
     def _follow_all(self, budget: int | None) -> None:
@@ -304,18 +307,29 @@ class RunColumns:
         return found
 
     def sampled(self, name: str) -> Points:
-        """Return points from a sample of blocks of the main file, without reading all of it."""
-        steps: list[int] = []
-        times: list[float] = []
-        values: list[float] = []
+        """Return points from a sample of blocks of the main file, without reading all of it.
+
+        The sample is read once for all metrics, and kept until the run has been read to its end.
+        """
+        with self._sampling:
+            hidden = tuple(self._hidden)
+            if self._sampled is None or self._sampled[0] != hidden:
+                self._sampled = hidden, self._sample_all()
+            found = self._sampled[1].get(name)
+        return found if found is not None else _points([], [], [])
+
+    def _sample_all(self) -> dict[str, Points]:
+        lists: dict[str, tuple[list[int], list[float], list[float]]] = {}
         for line in self._sample():
-            value = line["metrics"].get(name)
-            if type(value) in _NUMBERS and not any(first <= line["seq"] < end for first, end in self._hidden):
-                steps.append(line["step"])
-                times.append(line["time"])
-                values.append(float(value))
-        rows = np.arange(len(values), dtype="<u4")
-        return Points(rows, np.array(steps, "<i8"), np.array(times, "<f8"), np.array(values, "<f8"))
+            if any(first <= line["seq"] < end for first, end in self._hidden):
+                continue
+            for name, value in line["metrics"].items():
+                if type(value) in _NUMBERS:
+                    steps, times, values = lists.setdefault(name, ([], [], []))
+                    steps.append(line["step"])
+                    times.append(line["time"])
+                    values.append(float(value))
+        return {name: _points(*each) for name, each in lists.items()}
 
     def _sample(self) -> Iterator[dict[str, Any]]:
         try:
@@ -329,6 +343,11 @@ class RunColumns:
                 block = file.read(_SAMPLE_BYTES)
                 start = 0 if index == 0 else block.find(b"\n") + 1
                 yield from _parsed(block[start : block.rfind(b"\n") + 1])
+
+
+def _points(steps: list[int], times: list[float], values: list[float]) -> Points:
+    rows = np.arange(len(values), dtype="<u4")
+    return Points(rows, np.array(steps, "<i8"), np.array(times, "<f8"), np.array(values, "<f8"))
 
 
 def _is_same(file: Any, status: os.stat_result, position: FilePosition) -> bool:
