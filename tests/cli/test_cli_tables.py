@@ -188,6 +188,8 @@ def test_compare(runs, ridgepole):
     accuracy = next(row for row in found["metrics"] if row["key"] == "val/acc")
     assert (accuracy["values"], accuracy["percent"]) == ([0.25, 0.75, 0.5], [0.0, 200.0, 100.0])
     assert ridgepole("runs", "compare", "run0", "latest", "--all").stdout.count("\n") > 30
+    every = json.loads(ridgepole("runs", "compare", "--json").stdout)
+    assert every["runs"] == [path.name for path in reversed(runs)], "all of them, the newest first"
     filtered = json.loads(ridgepole("runs", "compare", "run0", "--filter", "lr < 0.7", "--json").stdout)
     assert filtered["runs"] == [runs[0].name, runs[1].name], "the named one first, and each once"
     none = ridgepole("runs", "compare", "--filter", "lr > 9")

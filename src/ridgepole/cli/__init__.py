@@ -300,7 +300,7 @@ def _add_runs(verbs: Any, root: argparse.ArgumentParser, *common: argparse.Argum
     which.add_argument("--all", action="store_true", help="archived runs, too")
     which.add_argument("--archived", action="store_true", help="only archived runs")
     compare = runs.add_parser("compare", parents=[root, *common], help="what several runs did differently, aligned")
-    compare.add_argument("runs", metavar="RUN", nargs="*", help=_RUN_HELP)
+    compare.add_argument("runs", metavar="RUN", nargs="*", help=f"{_RUN_HELP}; the newest ten by default")
     compare.add_argument("--filter", metavar="EXPR", help=_FILTER_HELP)
     compare.add_argument("--baseline", metavar="RUN", help="add the change against this run, in percent")
     compare.add_argument("--all", action="store_true", help="show what is equal, too")

@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from ridgepole.cli.chosen import chosen_runs
-from ridgepole.cli.output import cell, columns, say, say_json
+from ridgepole.cli.output import cell, columns, complain, say, say_json
 from ridgepole.errors import RunDirError
-from ridgepole.rundir import RunInfo, find_run
+from ridgepole.rundir import RunInfo, find_run, list_runs
 from ridgepole.runs.compare import ComparedValue
 from ridgepole.runs.compare import compare as compare_runs
+
+_MOST = 10
+"""The most runs that are compared without being named."""
 
 
 def compare(arguments: argparse.Namespace, root: Path) -> int:
     """`runs compare`: align config, code, packages and metrics of runs; show what differs."""
     runs = chosen_runs(arguments.runs, arguments.filter, root)
+    if not arguments.runs and arguments.filter is None:
+        every = [run for run in list_runs(root) if not run.labels.archived]
+        runs = every[:_MOST]
+        if len(every) > len(runs):
+            complain(f"the newest {_MOST} of {len(every)} runs; name others, or choose them with --filter")
     if len(runs) < 2:
         count = "only one run" if runs else "no run"
-        why = f"{count} passes the filter" if arguments.filter else f"{count} is named"
-        raise RunDirError(f"{why}: name two or more to compare, or choose them with --filter 'status == \"finished\"'")
+        which = "passes the filter" if arguments.filter else "is named" if arguments.runs else f"is in {root}"
+        raise RunDirError(
+            f"{count} {which}: name two or more to compare, or choose them with --filter 'status == \"finished\"'"
+        )
     baseline = None
     if arguments.baseline is not None:
         base = find_run(arguments.baseline, root)
