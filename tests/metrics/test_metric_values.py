@@ -170,7 +170,7 @@ class Broken:
         (np.timedelta64(5, "s"), "timedelta64[s] 5 seconds"),
         (np.timedelta64(5, "ns"), "timedelta64[ns] 5 nanoseconds"),
         (np.datetime64("NaT"), "numpy.datetime64 NaT"),
-        (pd.Timestamp("2020-01-01"), "pandas.Timestamp 2020-01-01T00:00:00"),
+        (pd.Timestamp("2020-01-01"), f"{pd.Timestamp.__module__}.Timestamp 2020-01-01T00:00:00"),
         (dt.timedelta(seconds=1), "datetime.timedelta 0:00:01"),
         (np.array([1j, 2j]), 'numpy.ndarray ["1j", "2j"]'),
         ("\ud800", "str \\ud800"),
