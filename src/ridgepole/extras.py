@@ -13,7 +13,7 @@ _NAME = re.compile(r"[\w.-]+")
 
 
 def requirements(extra: str) -> dict[str, str]:
-    """Return what an extra requires by package, such as `{"optuna": "optuna>=4.0"}`.
+    """Return what an extra requires by package, such as `{"wandb": "wandb>=0.23.1"}`.
 
     It is read from the metadata of the installed Ridgepole.
     """

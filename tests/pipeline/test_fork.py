@@ -261,6 +261,10 @@ def test_a_process_that_changed_otherwise_begins_anew(tmp_path):
 
     parent = make(("b", bare)).run(tmp_path)
     assert ran(make(("b", other_type)).fork(parent.id, root=tmp_path)) == ["b"]
+    extensible = pipeline(checkpoint={"keep_last": 9}).run(tmp_path)
+    anew = pipeline(by_loader, checkpoint={"keep_last": 9}).fork(extensible.id, root=tmp_path)
+    assert ran(anew) == ["train"]
+    assert "no loop took up" not in (anew.path / "run.log").read_text(), "it begins before the loop of the other type"
     assert ran(make(("c", bare), ("b", bare)).fork(parent.id, root=tmp_path)) == ["c", "b"]
     assert ran(make(("c", bare)).fork(parent.id, root=tmp_path)) == ["c"]
 

@@ -95,7 +95,7 @@ class Carries(Epochs):
 
 
 class OwnOptimiser(Epochs):
-    """The optimiser is nobody's but the process's, and has a state from one epoch to the next."""
+    """The process keeps an optimiser in a local variable; its state carries over between epochs."""
 
     def execute(self):
         parameter = torch.nn.Parameter(torch.ones(1))

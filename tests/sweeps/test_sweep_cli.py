@@ -222,6 +222,16 @@ def test_a_sweep_of_failed_trials_says_so_and_what_can_be_done(toy, grid, ridgep
     assert f"give it more trials: ridgepole sweep edit {sweep} --max-trials N\n" in again.stderr
 
 
+def test_a_sweep_whose_metric_is_never_logged_is_to_be_started_anew(toy, grid, ridgepole):
+    grid["metric"]["name"] = "lss"
+    toy(grid)
+    done = ridgepole("sweep", "start", "sweep.json")
+    assert done.returncode == 1
+    assert "all of 3 trials failed alike" in done.stderr
+    assert "correct the file and start a new sweep: a resume runs the stored one\n" in done.stderr
+    assert "sweep resume" not in done.stderr
+
+
 def test_a_finished_sweep_with_more_trials_has_something_to_resume(toy, grid, ridgepole):
     grid["method"], grid["parameters"] = "random", {"lr": {"min": 0.1, "max": 0.9}}
     toy(grid)

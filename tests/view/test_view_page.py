@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -341,7 +342,23 @@ def light(colour):
     return int(colour.removeprefix("rgb(").split(",")[0])
 
 
-def test_points_appear_as_they_are_logged(command_server, browser, show, tmp_path):
+@contextmanager
+def growing(command_server, root, target):
+    """Run a process while the page of its run is served; yield the page's address."""
+    pipeline = Pipeline("live", progress=False, checkpoint=False).process("grows", target)
+    thread = threading.Thread(target=pipeline.run, args=(root,), kwargs={"name": "growing"})
+    root.mkdir()
+    running, address = serve(command_server, root)
+    thread.start()
+    try:
+        yield address
+    finally:
+        thread.join()
+        running.send(signal.SIGINT)
+        assert running.wait() == 0
+
+
+def test_points_appear_as_they_are_logged(command_server, show, tmp_path):
     root = tmp_path / "runs"
     goes_on, done = threading.Event(), threading.Event()
 
@@ -353,55 +370,41 @@ def test_points_appear_as_they_are_logged(command_server, browser, show, tmp_pat
         logger.log_metrics({"loss": 1.0})
         assert done.wait(60)
 
-    pipeline = Pipeline("live", progress=False, checkpoint=False).process("grows", grows)
-    thread = threading.Thread(target=pipeline.run, args=(root,), kwargs={"name": "growing"})
-    root.mkdir()
-    running, address = serve(command_server, root)
-    thread.start()
-    try:
-        tab = show(address=address)
-        tab.wait("document.querySelector('td.name')?.textContent.includes('growing')")
-        tab.wait("document.querySelector('td[title^=\"loss = 2\"]')")
-        goes_on.set()
-        tab.wait("document.querySelector('td[title^=\"loss = 1\"]')")
-        assert drawn(tab, "loss") == 1
-        done.set()
-        tab.wait("document.querySelector('.status.finished')")
-        shutil.rmtree(next(root.glob("2*")))
-        tab.wait("document.querySelector('.empty')?.textContent === 'No runs yet.'")
-    finally:
-        goes_on.set()
-        done.set()
-        thread.join()
-        running.send(signal.SIGINT)
-        assert running.wait() == 0
+    with growing(command_server, root, grows) as address:
+        try:
+            tab = show(address=address)
+            tab.wait("document.querySelector('td.name')?.textContent.includes('growing')")
+            tab.wait("document.querySelector('td[title^=\"loss = 2\"]')")
+            goes_on.set()
+            tab.wait("document.querySelector('td[title^=\"loss = 1\"]')")
+            assert drawn(tab, "loss") == 1
+            done.set()
+            tab.wait("document.querySelector('.status.finished')")
+            shutil.rmtree(next(root.glob("2*")))
+            tab.wait("document.querySelector('.empty')?.textContent === 'No runs yet.'")
+        finally:
+            goes_on.set()
+            done.set()
 
 
 def test_a_chart_is_drawn_although_its_run_changes_faster_than_it_is_answered(command_server, browser, tmp_path):
-    root, done = tmp_path / "runs", threading.Event()
+    done = threading.Event()
 
     @process
     def grows(logger: BaseLoggerManager):
         while not done.wait(0.2):
             logger.log_metrics({"loss": 1.0})
 
-    pipeline = Pipeline("live", progress=False, checkpoint=False).process("grows", grows)
-    thread = threading.Thread(target=pipeline.run, args=(root,))
-    root.mkdir()
-    running, address = serve(command_server, root)
-    thread.start()
-    tab = browser.open("about:blank")
-    try:
-        limits = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
-        tab.call("Network.emulateNetworkConditions", latency=2500, **limits)  # a change comes each second
-        tab.call("Page.navigate", url=address)
-        tab.wait("document.querySelector('article.chart')?.dataset.drawn > 0", 90)
-    finally:
-        tab.close()
-        done.set()
-        thread.join()
-        running.send(signal.SIGINT)
-        assert running.wait() == 0
+    with growing(command_server, tmp_path / "runs", grows) as address:
+        tab = browser.open("about:blank")
+        try:
+            limits = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+            tab.call("Network.emulateNetworkConditions", latency=2500, **limits)  # a change comes each second
+            tab.call("Page.navigate", url=address)
+            tab.wait("document.querySelector('article.chart')?.dataset.drawn > 0", 90)
+        finally:
+            tab.close()
+            done.set()
 
 
 def test_a_server_that_ends_is_told(command_server, browser, root):

@@ -48,8 +48,10 @@ def list_runs(arguments: argparse.Namespace, root: Path) -> int:
             complain(f"{counted(archived, 'archived run')} left out; --all shows them")
     elif not hidden:
         say(f"no run in {root} passes the filter")
+    elif arguments.runs_dir and not root.is_dir():
+        say(f"the directory {root} does not exist")
     else:
-        say(f"no runs in {root}{'' if root.is_dir() or not arguments.runs_dir else ': there is no such directory'}")
+        say(f"no runs in {root}")
     return 0
 
 

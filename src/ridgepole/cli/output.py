@@ -109,19 +109,19 @@ def columns(
     """
     table = [tuple(heads), *(tuple(row) for row in rows)]
     widths = [max(width_of(row[i]) for row in table) for i in range(len(heads))]
-    first, room = 0, terminal_width()
-    for end in range(repeated + 2, len(heads) + 1) if repeated and room else ():
+    first, room = 0, _terminal_width()
+    for end in range(repeated + 2, len(heads) + 1) if repeated else ():
         chosen = [*range(repeated), *range(max(first, repeated), end)]
-        if len(chosen) > repeated + 1 and _width(widths[i] for i in chosen) > (room or 0):
+        if len(chosen) > repeated + 1 and _width(widths[i] for i in chosen) > room:
             _print(table, widths, chosen[:-1], colours or {})
             say()
             first = end - 1
     _print(table, widths, [*range(repeated if first else 0), *range(first, len(heads))], colours or {})
 
 
-def terminal_width() -> int | None:
-    """Return the columns of the terminal; None if stdout is not one."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+def _terminal_width() -> int:
+    """Return the columns of the terminal; there is no end of them if stdout is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else sys.maxsize
 
 
 def left_out(rows: Sequence[Sequence[str]], heads: Sequence[str], order: Iterable[int]) -> set[int]:
@@ -132,14 +132,14 @@ def left_out(rows: Sequence[Sequence[str]], heads: Sequence[str], order: Iterabl
         heads: The heads of the columns.
         order: The columns that may be left out, the least telling first.
     """
-    room = terminal_width()
+    room = _terminal_width()
     widths = dict(enumerate(max(width_of(row[i]) for row in (heads, *rows)) for i in range(len(heads))))
     gone: set[int] = set()
     for column in order:
-        if room is None or _width(widths.values()) <= room:
+        if _width(widths.values()) <= room:
             break
         gone.add(column)
-        widths.pop(column, None)
+        del widths[column]
     return gone
 
 

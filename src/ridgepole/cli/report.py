@@ -27,8 +27,9 @@ def call(arguments: argparse.Namespace) -> int:
     else:
         runs = [run for run in list_runs(root) if not run.labels.archived]
     if not runs:
-        what = f"no run in {root} passes the filter" if is_chosen else f"no runs in {root}"
-        raise RunDirError(f"{what}; name another root with --runs-dir")
+        if is_chosen:
+            raise RunDirError(f"no run in {root} passes the filter")
+        raise RunDirError(f"no runs in {root}; name another root with --runs-dir")
     output = Path(arguments.output)
     paths = [run.path for run in runs]
     ids = [run.fields.get("sweep", {}).get("id") for run in runs] if is_chosen else None

@@ -31,7 +31,7 @@ from ridgepole.extras import install_command
 from ridgepole.sweeps.api import load_sweep, pipeline_of, resume_sweep, sweep_pipeline, sweep_program
 from ridgepole.sweeps.edit import edit_sweep
 from ridgepole.sweeps.report.axes import masked, printable
-from ridgepole.sweeps.result import SweepResult
+from ridgepole.sweeps.result import NO_METRIC, SweepResult
 from ridgepole.sweeps.run.program import program_of
 from ridgepole.sweeps.spec.spec import read_sweep
 from ridgepole.sweeps.study.outcome import TrialResult
@@ -255,7 +255,7 @@ def _close(result: SweepResult, root: Path, *, failed: bool) -> None:
             say(f"ended early: {result.reason}")
         return
     complain(paint(line, "red", sys.stderr))
-    if "failed alike" in (result.reason or ""):
+    if result.reason == NO_METRIC:
         complain("correct the file and start a new sweep: a resume runs the stored one")
     elif len(result.trials) < result.limit or {"running", "waiting"} & set(result.counts):
         complain(f"resume with: ridgepole sweep resume {result.id}{_where(root)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from ridgepole.pipeline.lifecycle.checkpointing import check_format
 from ridgepole.pipeline.trial_hook import TrialHook
 from ridgepole.project import plain_path
 from ridgepole.rundir import RunInfo
+from ridgepole.runs.keys import names_of
 
 
 def load_checkpoint(
@@ -115,6 +115,5 @@ def load_pipeline(run: RunInfo, overrides: Sequence[str] = (), say: Callable[[st
 
 def _same(name: str, other: str) -> bool:
     """Return whether two names, of which one may be longer, stand for the same parameter."""
-    bare = (re.sub(r"^(processes|permanences)\.|\.params(?=\.)", "", each) for each in (name, other))
-    short, long = sorted(bare, key=len)
-    return long == short or long.endswith(f".{short}")
+    short, long = sorted((each.replace(".params.", ".") for each in (name, other)), key=len)
+    return short in names_of(long)

@@ -213,22 +213,25 @@ def go_back(run: RunInfo, which: str, size: int, warn: Callable[[str], None]) ->
 def _newest_that_fits(
     run: RunInfo, newest: CheckpointInfo, plan: Plan, pairs: Mapping[str, tuple[Any, Any]]
 ) -> CheckpointInfo:
-    """Return the newest checkpoint at which no process was done that has changed.
+    """Return the newest checkpoint that comes before every process that has changed.
 
-    A process that had just ended, and can be extended, counts as not done. If there is none, the
-    newest checkpoint is returned; never one before the first process, which is a new run.
+    Treat a process that had just ended as not done if it can be extended. Fall back to the newest
+    checkpoint. Leave out one from before the first process: that would be a new run.
     """
     before, names = list(run.json(rundir.RESOLVED).get("processes") or ()), [each.name for each in plan.processes]
     changed = {name for name in names if any(_affects(key, name) for key in pairs)}
+    retyped = {name for name in names if f"processes.{name}.type" in pairs}
     store = CheckpointStore(run.path / rundir.CHECKPOINTS)
     for info in reversed(store.list()) if changed or before != names else ():
         meta = info.meta or {}
         position, inside = int(meta.get("position", 0)), meta.get("process")
-        same = before[:position] == names[:position] and (inside is None or names[position : position + 1] == [inside])
+        same = before[:position] == names[:position]
+        same &= inside is None or (names[position : position + 1] == [inside] and inside not in retyped)
         if not _is_resumable(info) or not same or not (position or inside):
             continue
         lost = changed & {*names[:position]}
-        if not lost or (inside is None and lost == {names[position - 1]} and _can_extend(store, info)):
+        last = {names[position - 1]} - retyped if position and inside is None else set()
+        if not lost or (lost == last and _can_extend(store, info)):
             return info
     return newest
 

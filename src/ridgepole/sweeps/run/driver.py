@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ridgepole.errors import ConfigError, SweepError, text_of
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
+from ridgepole.sweeps.result import NO_METRIC
 from ridgepole.sweeps.run.display import Display
 from ridgepole.sweeps.run.executor import Completed, Event, Executor, Preempted, Reported, Started, WorkerLost
 from ridgepole.sweeps.run.recovery import TrialRecovery
@@ -339,7 +340,7 @@ class Sweep:
             self._fail(SweepError(f"{message}; the last error: {outcome.error}"), "too many trials failed")
         elif options.max_failures is None and self._logs_no_metric():
             message = f"all of {failed} trials failed alike: {outcome.error}"
-            self._fail(SweepError(message), "no trial logs the metric")
+            self._fail(SweepError(message), NO_METRIC)
 
     def _logs_no_metric(self) -> bool:
         """Return whether no trial so far logged the metric, some of them in this process."""
