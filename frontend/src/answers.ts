@@ -1,6 +1,6 @@
 // The server's answers as the page uses them. docs/internals/view-wire.md describes them; a report embeds the same.
 
-import { metrics } from "./columns.ts";
+import { metrics, titles } from "./columns.ts";
 import { decode, type TimedCurve } from "./container.ts";
 import type { Importances, SweepData, SweepSummary } from "./sweep/model.ts";
 import type {
@@ -71,6 +71,7 @@ export function rows({ keys, fields, columns }: RunsAnswer): RunRow[] {
       id: key,
       runId: fields.id[index]!,
       name: fields.name[index] || fields.id[index]!,
+      title: "",
       isNamed: Boolean(fields.name[index]),
       pipeline: fields.pipeline[index] ?? "",
       status: fields.status[index]!,
@@ -105,6 +106,9 @@ export function rows({ keys, fields, columns }: RunsAnswer): RunRow[] {
       }
     });
   }
+  titles(list).forEach((title, index) => {
+    list[index]!.title = title;
+  });
   return list;
 }
 
@@ -176,8 +180,10 @@ export function source(transport: Transport): Source {
         ...(copying ? [`Reading ${copying} log${copying === 1 ? "" : "s"} of other trackers…`] : []),
         ...problems,
       ];
-      const [first, ...more] = roots.map(({ path }) => path.split("/").slice(-2).join("/"));
-      title = first ? (more.length ? `${first} and ${more.length} more` : first) : title;
+      title = titleOf(
+        roots.map(({ path }) => path),
+        transport.live,
+      );
       return rows(await transport.get<RunsAnswer>("api/runs?archived=yes"));
     },
     async sparks(runs) {
@@ -246,6 +252,14 @@ export function source(transport: Transport): Source {
     },
     follow: transport.follow,
   };
+}
+
+/** Name the roots of a server, or the folder of the runs that a report holds. */
+function titleOf(paths: string[], live: boolean): string {
+  const folders = new Set(paths.map((path) => path.slice(0, path.lastIndexOf("/"))));
+  const named = !live && paths.length > 1 && folders.size === 1 ? [...folders] : paths;
+  const [first, ...more] = named.map((path) => path.split("/").slice(-2).join("/"));
+  return first ? (more.length ? `${first} and ${more.length} more` : first) : "runs";
 }
 
 function medium(run: string, item: MediaItem, address: (path: string) => string): Medium {

@@ -140,6 +140,13 @@ export function ChartMenu({ runs }: { runs: RunRow[] }) {
             state.logY.value = !state.logY.value;
           }}
         />
+        <Check
+          checked={state.wholeY.value}
+          label="all values in sight (linear y)"
+          onChange={() => {
+            state.wholeY.value = !state.wholeY.value;
+          }}
+        />
       </Menu>
       {range.value ? (
         <button
@@ -169,6 +176,7 @@ export function Chart({ source, metric, runs, height, large }: ChartProps) {
   const [place, width] = useWidth<HTMLDivElement>();
   const plot = useRef<uPlot | null>(null);
   const [answer, setAnswer] = useState(0);
+  const [isCut, setCut] = useState(false);
   const wanted = useMemo(
     () => runs.filter((run) => run.metrics[metric]).map((run) => run.id),
     [runs, metric],
@@ -230,6 +238,8 @@ export function Chart({ source, metric, runs, height, large }: ChartProps) {
       logY: state.logY.value,
       dark: state.dark.value,
       range: zoom,
+      whole: state.wholeY.value,
+      onCut: setCut,
       onZoom: (from, to) => {
         range.value = from === null || to === null ? null : [from, to];
       },
@@ -238,9 +248,9 @@ export function Chart({ source, metric, runs, height, large }: ChartProps) {
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [lines, width, height, state.logX.value, state.logY.value, state.dark.value]);
+  }, [lines, width, height, state.logX.value, state.logY.value, state.wholeY.value, state.dark.value]);
 
-  const names = () => new Map(runs.map((run) => [run.id, run.name]));
+  const names = () => new Map(runs.map((run) => [run.id, run.title]));
   return (
     <article
       class="chart"
@@ -253,6 +263,18 @@ export function Chart({ source, metric, runs, height, large }: ChartProps) {
           <bdi>{metric}</bdi>
         </h3>
         {inexact ? <span class="hint">indexing…</span> : null}
+        {isCut ? (
+          <button
+            type="button"
+            class="cut"
+            title="values far from all others are not in sight: show all values"
+            onClick={() => {
+              state.wholeY.value = true;
+            }}
+          >
+            outliers cut off
+          </button>
+        ) : null}
         <span class="tools">
           <button
             type="button"
@@ -318,7 +340,7 @@ function linesOf(curves: Curve[], runs: RunRow[]): Line[] {
     const colour = state.colourOf.value.get(curve.run) ?? "#888888";
     const base = {
       run: curve.run,
-      name: byId.get(curve.run)!.name,
+      name: byId.get(curve.run)!.title,
       colour,
       x: curve.x,
       nonfinite: curve.nonfinite,

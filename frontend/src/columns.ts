@@ -9,6 +9,7 @@ export interface Column {
   label: string;
   group: "run" | "parameter" | "metric";
   numeric: boolean;
+  goal?: "min" | "max" | null; // of a metric
   text(run: RunRow, now: number): string;
   value(run: RunRow): unknown;
 }
@@ -88,7 +89,7 @@ export function all(runs: RunRow[]): Column[] {
     SECONDS,
     PIPELINE,
     ...keys.map((key): Column => parameter(key, labels[key] ?? key, runs)),
-    ...metrics(runs).map(metric),
+    ...metrics(runs).map((name) => metric(name, runs)),
   ];
 }
 
@@ -107,7 +108,9 @@ export function shown(runs: RunRow[], chosen: string[], differing: boolean): Col
   const labels = labelsOf(runs);
   const severalPipelines = new Set(runs.map((run) => run.pipeline)).size > 1;
   return [
-    ...metrics(runs).slice(0, MOST_METRICS).map(metric),
+    ...metrics(runs)
+      .slice(0, MOST_METRICS)
+      .map((name) => metric(name, runs)),
     ...keys.map((key) => parameter(key, labels[key] ?? key, runs)),
     ...(severalPipelines ? [PIPELINE] : []),
     STARTED,
@@ -126,15 +129,69 @@ function parameter(key: string, label: string, runs: RunRow[]): Column {
   };
 }
 
-function metric(name: string): Column {
+function metric(name: string, runs: RunRow[]): Column {
   return {
     key: name,
     label: name,
     group: "metric",
     numeric: true,
+    goal: runs.find((run) => run.metrics[name])?.metrics[name]?.goal ?? null,
     text: (run) => (run.metrics[name] ? format.number(run.metrics[name].last ?? Number.NaN) : ""),
     value: (run) => run.metrics[name]?.last,
   };
+}
+
+/** A metric with a goal whose last value is NaN or infinite; undefined where there is none. */
+export function lostMetric(run: RunRow): string | undefined {
+  return Object.entries(run.metrics).find(([, { goal, last }]) => goal && last === null)?.[0];
+}
+
+/** The status in words: "finished, loss is not finite". */
+export function statusOf(run: RunRow): string {
+  const lost = lostMetric(run);
+  return `${run.status.replaceAll("_", " ")}${lost ? `, ${lost} is not finite` : ""}`;
+}
+
+/** The best last value of a metric's column; undefined where its goal is not known, or one run alone has a value. */
+export function best(runs: RunRow[], column: Column): number | undefined {
+  const values = runs.map((run) => column.value(run)).filter((value) => typeof value === "number");
+  if (!column.goal || values.length < 2) return undefined;
+  return column.goal === "min" ? values.reduce(lower) : values.reduce(higher);
+}
+
+const lower = (a: number, b: number) => Math.min(a, b);
+const higher = (a: number, b: number) => Math.max(a, b);
+
+const MOST_TOLD_APART = 200;
+const MOST_IN_TITLE = 3;
+
+/**
+ * Title runs by their names. Where several have one name, parameters that differ between them tell
+ * them apart ("mlp lr=0.1"), or else the ends of their ids.
+ */
+export function titles(runs: RunRow[]): string[] {
+  const found = new Map(runs.map((run) => [run, run.name]));
+  for (const [name, members] of Map.groupBy(runs, (run) => run.name)) {
+    if (members.length < 2) continue;
+    const text = (run: RunRow, key: string) =>
+      `${run.labels[key] ?? key}=${key in run.config ? format.value(run.config[key]) : "–"}`;
+    const counted = (members.length <= MOST_TOLD_APART ? parameters(members, true) : [])
+      .map((key) => ({ key, count: new Set(members.map((run) => text(run, key))).size }))
+      .sort((a, b) => b.count - a.count);
+    const keys: string[] = [];
+    const title = (run: RunRow) => [name, ...keys.map((key) => text(run, key))].join(" ");
+    const distinct = () => new Set(members.map(title)).size;
+    for (const { key } of counted) {
+      if (keys.length === MOST_IN_TITLE || distinct() === members.length) break;
+      const before = distinct();
+      keys.push(key);
+      if (distinct() === before) keys.pop();
+    }
+    for (const alike of Map.groupBy(members, title).values())
+      for (const run of alike)
+        found.set(run, alike.length > 1 ? `${title(run)} ${run.runId.slice(-8)}` : title(run));
+  }
+  return runs.map((run) => found.get(run)!);
 }
 
 /** Sort runs by a column's name; "-" before it turns the order round. Missing values always come last. */

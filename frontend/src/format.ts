@@ -18,6 +18,14 @@ export function number(value: number | null | undefined): string {
   return (exponent ? `${short}e${exponent.replace("+", "")}` : short).replaceAll("-", "−");
 }
 
+/** Write a number beside an axis: a large one with an exponent where that is shorter and the same. */
+export function tick(value: number): string {
+  const plain = number(value);
+  if (!Number.isFinite(value) || Math.abs(value) < 1e6) return plain;
+  const short = value.toExponential().replace("+", "");
+  return short.length < plain.length ? short.replaceAll("-", "−") : plain;
+}
+
 /** Write seconds as "8.1 s", "3 min 20 s", "2 h 05 min" or "3 d 4 h". */
 export function duration(seconds: number | null): string {
   if (seconds === null || !Number.isFinite(seconds)) return "";

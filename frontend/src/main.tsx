@@ -32,7 +32,7 @@ function Page({ source }: { source: Source }) {
     if (view === "sweep" && source.count) return; // it says its own
     document.title =
       view === "run"
-        ? `${state.runs.value.find((run) => run.id === state.shownRun.value)?.name ?? "run"} · Ridgepole`
+        ? `${state.runs.value.find((run) => run.id === state.shownRun.value)?.title ?? "run"} · Ridgepole`
         : `${source.title} · Ridgepole`;
   }, [view, state.shownRun.value, state.runs.value]);
   useEffect(() => {

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { lostMetric, statusOf } from "./columns.ts";
 import { colourOf } from "./state.ts";
 import type { RunRow } from "./types.ts";
 
@@ -15,10 +16,14 @@ const STATUS: Record<string, string> = {
 };
 
 export function Status({ run }: { run: RunRow }) {
-  const words = run.status.replaceAll("_", " ");
+  const words = statusOf(run);
+  const isMarked = run.status.startsWith("finished") && lostMetric(run);
   return (
-    <span class={`status ${run.status}`} title={run.error ? `${words}: ${run.error}` : words}>
-      <span aria-hidden="true">{STATUS[run.status] ?? "?"}</span>
+    <span
+      class={`status ${run.status} ${isMarked ? "diverged" : ""}`}
+      title={run.error ? `${words}: ${run.error}` : words}
+    >
+      <span aria-hidden="true">{isMarked ? "!" : (STATUS[run.status] ?? "?")}</span>
       <span class="unseen">{words}</span>
     </span>
   );

@@ -3,6 +3,7 @@
 import uPlot from "uplot";
 import * as format from "./format.ts";
 import { fade } from "./palette.ts";
+import { logTicks, rangeOf, unitOf } from "./range.ts";
 
 export interface Line {
   run: string;
@@ -26,13 +27,19 @@ export interface PlotOptions {
   dark: boolean;
   onZoom(from: number | null, to: number | null): void;
   range: [number, number] | null;
+  whole: boolean; // whether y shows also values far from all others
+  onCut(isCut: boolean): void; // told whether values lie outside
 }
 
 // charts with the same key show their cursors at the same x
 const CURSORS = uPlot.sync("ridgepole");
 
 export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): uPlot {
-  const { data, series, bands } = table(lines);
+  const [from, to] = options.range ?? [-Infinity, Infinity];
+  const inSight = rangeOf(lines, from, to, options.whole || options.logY);
+  const unit = unitOf(inSight);
+  options.onCut(inSight?.isCut ?? false);
+  const { data, series, bands } = table(unit === 1 ? lines : lines.map((line) => scaled(line, unit)));
   const ink = options.dark ? "#a7b0ba" : "#5b6470";
   const grid = options.dark ? "#ffffff14" : "#00000010";
   const axis = (): uPlot.Axis => ({
@@ -41,8 +48,8 @@ export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): u
     ticks: { stroke: grid, width: 1, size: 4 },
     font: "11px system-ui, sans-serif",
   });
-  const numbers = (_: uPlot, values: (number | null)[]) =>
-    values.map((value) => (value === null ? "" : format.number(value)));
+  const numbers = (times: number) => (_: uPlot, values: (number | null)[]) =>
+    values.map((value) => (value === null ? "" : format.tick(value * times)));
   const chart = new uPlot(
     {
       width: options.width,
@@ -62,14 +69,26 @@ export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): u
           distr: options.logX ? 3 : 1,
           ...(options.range ? { range: options.range } : {}),
         },
-        y: { distr: options.logY ? 3 : 1, range: (_, low, high) => span(low, high, options.logY) },
+        y: {
+          distr: options.logY ? 3 : 1,
+          range: (_, low, high) =>
+            options.logY || !inSight
+              ? span(low, high, options.logY)
+              : span(inSight.low / unit, inSight.high / unit, false),
+        },
       },
       axes: [
-        { ...axis(), size: options.time ? 44 : 32, ...(options.time ? {} : { values: numbers }) },
+        { ...axis(), size: options.time ? 44 : 32, ...(options.time ? {} : { values: numbers(1) }) },
         {
           ...axis(),
           size: (_, values) => 14 + 6.2 * Math.max(3, ...(values ?? []).map((text) => String(text).length)),
-          values: numbers,
+          values: numbers(unit),
+          ...(options.logY
+            ? {
+                splits: (_: uPlot, __: number, low: number, high: number) => logTicks(low, high),
+                filter: (_: uPlot, ticks: number[]) => ticks,
+              }
+            : {}),
         },
       ],
       hooks: {
@@ -84,7 +103,7 @@ export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): u
           },
         ],
         draw: [(self) => marks(self, lines)],
-        setCursor: [(self) => tooltip(self, lines, options)],
+        setCursor: [(self) => tooltip(self, lines, options, unit)],
         destroy: [(self) => tips.get(self)?.remove()],
       },
     },
@@ -99,6 +118,11 @@ export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): u
     if (tip) tip.hidden = true;
   });
   return chart;
+}
+
+function scaled(line: Line, unit: number): Line {
+  const divided = (values: Float64Array | null) => values?.map((value) => value / unit) ?? null;
+  return { ...line, y: divided(line.y)!, low: divided(line.low), high: divided(line.high) };
 }
 
 function span(low: number | null, high: number | null, log: boolean): [number, number] {
@@ -174,7 +198,7 @@ const pointed = new WeakSet<uPlot>();
 const MOST_TIPS = 12;
 
 /** Show the runs' values at the cursor, the highest first, beside the chart under the pointer. */
-function tooltip(chart: uPlot, lines: Line[], options: PlotOptions): void {
+function tooltip(chart: uPlot, lines: Line[], options: PlotOptions, unit: number): void {
   let tip = tips.get(chart);
   const left = chart.cursor.left ?? -1;
   if (!pointed.has(chart) || left < 0) {
@@ -193,7 +217,7 @@ function tooltip(chart: uPlot, lines: Line[], options: PlotOptions): void {
     .map((line) => ({ line, value: nearest(line, at) }))
     .filter((row): row is { line: Line; value: number } => row.value !== null)
     .sort((a, b) => b.value - a.value);
-  const focus = chart.posToVal(chart.cursor.top ?? 0, "y");
+  const focus = chart.posToVal(chart.cursor.top ?? 0, "y") * unit;
   const close = rows.reduce<number>(
     (best, row, index) =>
       Math.abs(row.value - focus) < Math.abs((rows[best]?.value ?? Infinity) - focus) ? index : best,

@@ -24,6 +24,7 @@ export const smoothing = signal(0);
 export const axis = signal<Axis>("step");
 export const logX = signal(false);
 export const logY = signal(false);
+export const wholeY = signal(false); // whether charts show also values far from all others
 export const metricSearch = signal("");
 export const largeChart = signal("");
 export const sweepName = signal("");
@@ -85,6 +86,7 @@ const KEPT: Kept[] = [
   ["x", axis as Signal<string>],
   ["logx", logX],
   ["logy", logY],
+  ["wholey", wholeY],
   ["metrics", metricSearch],
   ["chart", largeChart],
   ["sweep", sweepName],

@@ -21,6 +21,7 @@ export function RunTable({ source }: { source: Source }) {
     () => grouped(columns.sorted(list, state.sort.value), state.groupBy.value),
     [list, state.sort.value, state.groupBy.value],
   );
+  const bests = useMemo(() => shown.map((column) => columns.best(list, column)), [list, shown]);
   const frame = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
   const first = Math.max(0, Math.floor(top / ROW) - 10);
@@ -81,6 +82,7 @@ export function RunTable({ source }: { source: Source }) {
                 label={column.label}
                 numeric={column.numeric}
                 group={column.group}
+                goal={column.goal ?? null}
               />
             ))}
           </tr>
@@ -93,6 +95,7 @@ export function RunTable({ source }: { source: Source }) {
               run={run}
               focused={first + index === focus}
               shown={shown}
+              bests={bests}
               base={base}
               spark={sparks?.get(run.id)}
               group={state.groupBy.value.length ? groupName(run, state.groupBy.value) : ""}
@@ -110,11 +113,13 @@ function Head({
   label,
   numeric,
   group,
+  goal,
 }: {
   column: string;
   label: string;
   numeric?: boolean;
   group?: string;
+  goal?: "min" | "max" | null;
 }) {
   const sort = state.sort.value;
   const direction = sort === column ? "ascending" : sort === `-${column}` ? "descending" : "none";
@@ -125,7 +130,7 @@ function Head({
         onClick={() => {
           state.sort.value =
             direction === "none"
-              ? numeric
+              ? numeric && goal !== "min" // the best comes first
                 ? `-${column}`
                 : column
               : sort.startsWith("-")
@@ -146,12 +151,13 @@ interface RowProps {
   run: RunRow;
   focused: boolean;
   shown: columns.Column[];
+  bests: (number | undefined)[];
   base: RunRow | undefined;
   spark: SparkData | undefined;
   group: string;
 }
 
-function Row({ run, focused, shown, base, spark, group }: RowProps) {
+function Row({ run, focused, shown, bests, base, spark, group }: RowProps) {
   const colour = state.colourOf.value.get(run.id) ?? "currentColor";
   const off = state.hidden.value.includes(run.id);
   const isPicked = state.picked.value.includes(run.id);
@@ -165,7 +171,7 @@ function Row({ run, focused, shown, base, spark, group }: RowProps) {
           type="button"
           class="eye"
           aria-pressed={!off}
-          aria-label={`draw ${run.name}`}
+          aria-label={`draw ${run.title}`}
           onClick={() => state.toggle(state.hidden, run.id)}
         >
           <Dot run={run.id} dim={off} />
@@ -174,14 +180,14 @@ function Row({ run, focused, shown, base, spark, group }: RowProps) {
       <td class="name">
         <input
           type="checkbox"
-          aria-label={`compare ${run.name}`}
+          aria-label={`compare ${run.title}`}
           checked={isPicked}
           onChange={() => state.toggle(state.picked, run.id)}
         />
         <Status run={run} />
         <a
           href={`#view=run&run=${encodeURIComponent(run.id)}`}
-          title={[run.name, run.id, run.note].filter(Boolean).join("\n")}
+          title={[run.title, run.runId, run.note].filter(Boolean).join("\n")}
           onClick={(event) => {
             if (event.ctrlKey || event.metaKey || event.shiftKey) return;
             event.preventDefault();
@@ -213,7 +219,7 @@ function Row({ run, focused, shown, base, spark, group }: RowProps) {
       <td title={spark ? spark.metric : ""}>
         {spark ? <Spark values={spark.values} colour={colour} /> : null}
       </td>
-      {shown.map((column) => {
+      {shown.map((column, index) => {
         const value = column.value(run);
         const reference = base && base !== run ? column.value(base) : undefined;
         const change =
@@ -221,13 +227,14 @@ function Row({ run, focused, shown, base, spark, group }: RowProps) {
             ? format.percent(value, reference)
             : "";
         const text = column.text(run, state.now.value);
+        const isBest = bests[index] !== undefined && value === bests[index];
         return (
           <td
             key={column.key}
             class={column.numeric ? "numeric" : ""}
             title={column.key === "started" ? format.moment(run.started) : `${column.key} = ${text}`}
           >
-            {text}
+            {isBest ? <b title={`the best ${column.key} of these runs`}>{text}</b> : text}
             {change ? <span class="change"> {change}</span> : null}
           </td>
         );
@@ -324,7 +331,7 @@ export function TableMenu() {
           <option value="">none</option>
           {list.slice(0, 200).map((run) => (
             <option key={run.id} value={run.id}>
-              {run.name}
+              {run.title}
             </option>
           ))}
         </select>

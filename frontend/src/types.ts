@@ -16,6 +16,7 @@ export interface RunRow {
   id: string; // the key of the run: it stays as long as the directory does
   runId: string; // 20261122-101500-7f3a91c2
   name: string; // the run id where it has no name
+  title: string; // the name, and what tells the run from others of the same name
   isNamed: boolean;
   pipeline: string;
   status: string;

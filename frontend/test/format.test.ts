@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, duration, number, percent } from "../src/format.ts";
+import { ago, duration, number, percent, tick } from "../src/format.ts";
 
 test("numbers have five significant digits and no tail of zeros", () => {
   const cases: [number | null, string][] = [
@@ -43,4 +43,17 @@ test("percent is against the size of the baseline", () => {
   assert.equal(percent(-0.9, -1), "+10 %");
   assert.equal(percent(0.5, 1), "−50 %");
   assert.equal(percent(1, 0), "");
+});
+
+test("ticks are short and exact", () => {
+  assert.deepEqual([0, 200, 1e6, 1.5e6, 1234200, -2e7, 1e-9, 3e25].map(tick), [
+    "0",
+    "200",
+    "1e6",
+    "1.5e6",
+    "1234200",
+    "−2e7",
+    "1e−9",
+    "3e25",
+  ]);
 });

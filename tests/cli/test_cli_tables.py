@@ -1,6 +1,7 @@
 """`runs ls` with filters and columns, `runs compare`, `runs metrics`."""
 
 import json
+import math
 import os
 import sys
 
@@ -8,6 +9,7 @@ import pexpect
 import pytest
 
 from ridgepole import Pipeline, process
+from ridgepole import run as begin_run
 from ridgepole.labels import LabelsChange, checked
 from ridgepole.permanences import BaseLoggerManager
 
@@ -163,11 +165,51 @@ def test_trials_of_a_sweep_are_told_apart(runs, ridgepole):
 
 def test_archived_runs_are_left_out_unless_asked_for(runs, ridgepole):
     assert ridgepole("runs", "archive", "run0").returncode == 0
-    assert ridgepole("runs", "ls").stderr == "1 archived run left out; --all shows them\n"
-    assert ridgepole("runs", "ls", "--all").stderr == ""
+    best = "* the best val/acc; --sort=-val/acc.best ranks the runs by it\n"
+    assert ridgepole("runs", "ls").stderr == f"{best}1 archived run left out; --all shows them\n"
+    assert ridgepole("runs", "ls", "--all").stderr == best
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name"))] == ["name", "run2", "run1"]
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name", "--all"))][-1] == "run0"
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name", "--archived"))] == ["name", "run0"]
+
+
+def test_ls_marks_the_best_run_and_says_which_have_diverged(ridgepole, tmp_path):
+    """A run whose losses were never finite has no best value of another metric."""
+    for name, losses in {
+        "good": [2.0, 0.5],
+        "better": [2.0, 0.25],
+        "lost": [3.0, math.nan],
+        "never": [math.inf],
+    }.items():
+        with begin_run(name, root=tmp_path / "runs") as run:
+            for loss in losses:
+                run.log({"accuracy": 0.1, "val/loss": loss})
+    done = ridgepole("runs", "ls")
+    lines = {row.split()[-1]: row for row in done.stdout.splitlines()[1:]}
+    assert "val/loss 0.25 *" in lines["better"]
+    assert "val/loss 0.5 " in lines["good"]
+    assert "val/loss 3, then not finite " in lines["lost"]
+    assert "val/loss not finite " in lines["never"]
+    assert done.stdout.count("*") == 1
+    assert done.stderr == "* the best val/loss; --sort=val/loss.best ranks the runs by it\n"
+    assert ridgepole("runs", "ls", "--sort=val/loss.best", "--columns", "name").stdout.split()[1] == "better"
+    best = {row["name"]: row["best"] for row in json.loads(ridgepole("runs", "ls", "--json").stdout)}
+    assert best["never"] is None
+    compared = ridgepole("runs", "compare")
+    (head, *_) = compared.stdout.splitlines()
+    assert head.split() == ["KEY", "never", "lost", "better", "good"]
+    assert ["metrics", "val/loss", "not", "finite", "not", "finite", "0.25", "*", "0.5"] in cells(compared)
+    assert compared.stderr == "metrics are last values; * marks the best\n"
+
+
+def test_runs_of_one_name_have_the_ends_of_their_ids_as_heads(ridgepole, tmp_path):
+    ids = []
+    for loss in (1.0, 2.0, 3.0):
+        with begin_run("same", root=tmp_path / "runs") as run:
+            run.log({"loss": loss})
+        ids.append(run.run_id)
+    assert cells(ridgepole("runs", "compare"))[0] == ["KEY", *(each.rpartition("-")[2] for each in reversed(ids))]
+    assert cells(ridgepole("runs", "compare", *ids[:2]))[0] == ["KEY", *ids[:2]]
 
 
 def test_show_names_the_labels(runs, ridgepole):
@@ -181,7 +223,7 @@ def test_compare(runs, ridgepole):
     rows = cells(ridgepole("runs", "compare", "run0", "run1", "run2", "run0", "--baseline", "run1"))
     assert rows[0] == ["KEY", "run0", "run1", "run2"]
     assert ["config", "lr", "0.25", "0.5", "0.75"] in rows
-    assert ["metrics", "loss", "0.08333", "(-50%)", "0.1667", "0.25", "(+50%)"] in rows
+    assert ["metrics", "loss", "0.08333", "(-50%)", "*", "0.1667", "0.25", "(+50%)"] in rows
     found = json.loads(ridgepole("runs", "compare", "run0", "run1", "--baseline", "run2", "--json").stdout)
     assert found["runs"] == [runs[2].name, runs[0].name, runs[1].name], "the baseline comes first if it is not named"
     assert found["baseline"] == runs[2].name

@@ -52,9 +52,9 @@ def values(run, name):
 
 def test_it_reads_nearly_every_digit(trained):
     said, run = trained
-    (accuracy,) = values(run, "accuracy")
+    (accuracy,) = values(run, "test/accuracy")
     assert accuracy > 0.97
-    assert f"accuracy {accuracy:.4g}" in said
+    assert f"test/accuracy {accuracy:.4g}" in said
     assert said.startswith("finished in")
     assert said.endswith(run.name)
 
@@ -92,8 +92,8 @@ def test_runs_show_tells_what_came_of_it(trained, torch_server):
     assert "status    finished" in lines
     for name in ("train", "evaluate", "report"):
         assert any(line.split()[:2] == [name, "done"] for line in lines), shown
-    (row,) = [line.split() for line in lines if line.startswith("accuracy ")]
-    assert float(row[1]) == pytest.approx(values(run, "accuracy")[0], abs=1e-4)
+    (row,) = [line.split() for line in lines if line.startswith("test/accuracy ")]
+    assert float(row[1]) == pytest.approx(values(run, "test/accuracy")[0], abs=1e-4)
     pictures = lines[lines.index("PICTURES") + 1 :]
     assert len(pictures) == len(FIGURES)
     assert all((run.parent / line).is_file() for line in pictures)
@@ -105,7 +105,7 @@ def test_a_project_made_of_it_gives_the_same_numbers(trained, tmp_path, torch_se
     project = tmp_path / "mine"
     forked(torch_server, "run", "mine.toml", "-s", f"train.epochs={EPOCHS}", cwd=project)
     (run,) = (project / "runs").iterdir()
-    for name in ("loss", "validation/accuracy", "accuracy"):
+    for name in ("loss", "validation/accuracy", "test/accuracy"):
         assert values(run, name) == values(original, name), "the same seed gives the same numbers"
 
 

@@ -342,6 +342,7 @@ def test_a_plain_loop_resumes_exactly(command_server, ridgepole, script, tmp_pat
         assert command_server.call(cwd=tmp_path, script=path, HOW=how).returncode == code
         assert only(tmp_path).status == ("crashed" if how == "SIGKILL" else "interrupted")
         done = command_server.call(cwd=tmp_path, script=path, HOW=how, RIDGEPOLE_RESUME="1")
+        assert f"resuming runs/{only(tmp_path).path.name}\n" in done.stderr
     assert done.returncode == 0, done.stderr
     run = only(tmp_path)
     assert f"end {{'epoch': 6, 'weight': {whole[-1][1]}}} {run.id}" in done.stdout
@@ -371,10 +372,26 @@ def test_resume_starts_the_recorded_command_again(ridgepole, script, tmp_path):
     assert (done.returncode, done.stdout) == (3, f"['--lr', '0.1'] {tmp_path} 1\n")
     assert only(tmp_path).fields["attempt"] == 2
     other = ridgepole("run", "train.py", "--resume", "--", "--lr", "0.2")  # other arguments: another run
-    assert other.stderr.startswith("no unfinished run of this command in runs: starting a new one\n")
+    lines = other.stderr.splitlines()
+    assert lines[0] == "no unfinished run of this command in runs: starting a new one"
+    assert lines[1].startswith(f"runs/{first.path.name} is not resumed: its command was ")
+    assert lines[1].endswith(" train.py --lr 0.1")
+    assert lines[2] == f"to resume it as it was: {again}"
     ridgepole("run", "train.py", "--resume", "--", "--lr", "0.1")
     attempts = [run.fields["attempt"] for run in list_runs(tmp_path / "runs")]
     assert attempts == [1, 3]
+
+
+def test_the_variable_that_finds_nothing_to_resume_says_so(command_server, script, tmp_path):
+    path = script("import sys\nimport ridgepole\nwith ridgepole.run():\n    sys.exit(len(sys.argv) - 1)\n")
+    fresh = command_server.call(cwd=tmp_path, script=path, RIDGEPOLE_RESUME="1")
+    assert fresh.stderr.startswith("no unfinished run of this command in runs: starting a new one\nfinished in ")
+    command_server.call("--lr", cwd=tmp_path, script=path)
+    (failed,) = (run for run in list_runs(tmp_path / "runs") if run.status == "failed")
+    other = command_server.call(cwd=tmp_path, script=path, RIDGEPOLE_RESUME="1").stderr.splitlines()
+    assert other[1].startswith(f"runs/{failed.id} is not resumed: its command was ")
+    assert other[2] == f"to resume it as it was: ridgepole resume runs/{failed.id}"
+    assert len(list(list_runs(tmp_path / "runs"))) == 3
 
 
 def test_a_finished_run_is_not_resumed(ridgepole, script, tmp_path):

@@ -1,6 +1,7 @@
 """The page of runs in a real browser, live: each view, growth, many runs, hostile names, runs that vanish."""
 
 import json
+import math
 import shutil
 import signal
 import threading
@@ -14,6 +15,7 @@ from page_client import PageClient
 from browser import Browser, find_browser
 from programs import needs
 from ridgepole import Pipeline, process
+from ridgepole import run as begin_run
 from ridgepole.labels import read_labels
 from ridgepole.permanences import BaseLoggerManager
 from ridgepole.view.report import write_report
@@ -274,6 +276,29 @@ def test_a_report_is_the_same_page_without_a_server(browser, root, tmp_path):
     assert "was left out" in tab.js("document.querySelector('.medium.html').textContent")
     assert tab.js("document.querySelector('.labels') === null")  # nothing can be changed
     assert tab.complaints() == []
+    tab.close()
+
+
+def test_a_diverged_run_leaves_the_others_in_sight_and_runs_of_one_name_are_told_apart(browser, tmp_path):
+    """The rule is in `frontend/test/range.test.ts`; here it is seen that the page follows it."""
+    for lr in (0.1, 0.2, 9.0):
+        with begin_run("same", config={"lr": lr}, root=tmp_path / "runs") as run:
+            for step in range(9):
+                run.log({"loss": lr * 10.0**step if lr > 1 else lr + 1 / (step + 1), "huge": (step + 1) * 1e25})
+            run.log({"loss": math.nan if lr > 1 else lr})
+    write_report(sorted((tmp_path / "runs").glob("2*")), tmp_path / "report.html")
+    tab = browser.open(tmp_path / "report.html")
+    drawn(tab, "loss")
+    tab.wait("document.querySelector('button.cut')")
+    assert tab.texts("button.cut") == ["outliers cut off"], "of the loss, and not of the values that are huge in all"
+    assert tab.texts("td b") == ["0.1"], "the best loss"
+    assert tab.texts(".status .unseen") == ["finished, loss is not finite", "finished", "finished"]
+    assert tab.js("document.title") == f"{tmp_path.name}/runs · Ridgepole"
+    tab.js("document.querySelector('button.cut').click()")
+    tab.wait("!document.querySelector('button.cut') && location.hash.includes('wholey=true')")
+    tab.js("location.hash = 'view=compare'")
+    tab.wait("document.querySelector('.compare')")
+    assert tab.texts(".sides thead bdi") == ["same lr=0.1", "same lr=0.2", "same lr=9"]
     tab.close()
 
 

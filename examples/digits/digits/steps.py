@@ -38,7 +38,7 @@ class Train(PipelineProcess):
 def evaluate(network: Network, data: Data, logger: BaseLoggerManager) -> None:
     """Measure the test accuracy, and which digits are confused."""
     test = data.parts["test"]
-    logger.log_metrics({"accuracy": network.accuracy(test)})
+    logger.log_metrics({"test/accuracy": network.accuracy(test)})
     read = network.read(test.images).argmax(dim=1)
     figure = build_confusion_matrix_figure(
         test.labels, read, labels=range(10), title="Confusion matrix of the test digits"

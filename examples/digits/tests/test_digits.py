@@ -16,5 +16,5 @@ def test_two_epochs_teach_most_digits(tmp_path: Path) -> None:
     """The whole pipeline, shortened: it learns and draws its pictures."""
     result = Pipeline.from_toml(FILE, ["train.epochs=2"]).run(tmp_path)
 
-    assert result.metrics["accuracy"]["last"] > 0.8
+    assert result.metrics["test/accuracy"]["last"] > 0.8
     assert len(list((result.path / "figures").glob("*.png"))) == 3

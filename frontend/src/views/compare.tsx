@@ -2,17 +2,19 @@
 
 import { useState } from "preact/hooks";
 import { Charts } from "../charts.tsx";
-import { labelsOf, metrics, newest, parameters } from "../columns.ts";
+import { all as allColumns, best, labelsOf, metrics, newest, parameters, statusOf } from "../columns.ts";
 import * as format from "../format.ts";
 import { Check, Dot, useAsked } from "../parts.tsx";
 import * as state from "../state.ts";
 import type { RunDetail, RunRow, Source } from "../types.ts";
 
+const MOST = 8; // runs, where none is picked
+
 export function CompareView({ source }: { source: Source }) {
   const picked = state.picked.value;
   const chosen = picked.length
     ? state.runs.value.filter((run) => picked.includes(run.id))
-    : state.drawn.value.slice(0, 5);
+    : [...state.drawn.value].sort(newest).slice(0, MOST);
   const runs = [...chosen].sort((a, b) => newest(b, a));
   const ids = runs.map((run) => run.id).join();
   const [all, setAll] = useState(false);
@@ -30,11 +32,12 @@ export function CompareView({ source }: { source: Source }) {
   const keys = parameters(runs, !all);
   const labels = labelsOf(runs);
   const names = metrics(runs);
+  const bests = new Map(allColumns(runs).map((column) => [column.key, best(runs, column)]));
   return (
     <section class="compare">
       <div class="controls">
         <Check checked={all} label="also what is equal" onChange={() => setAll(!all)} />
-        <span class="hint">percent against {base.name}</span>
+        <span class="hint">metrics in percent against {base.title}</span>
         {picked.length ? (
           <button
             type="button"
@@ -55,13 +58,13 @@ export function CompareView({ source }: { source: Source }) {
                 <th key={run.id}>
                   <Dot run={run.id} />{" "}
                   <button type="button" class="link" onClick={() => state.open(run.id)}>
-                    <bdi>{run.name}</bdi>
+                    <bdi>{run.title}</bdi>
                   </button>
                 </th>
               ))}
             </tr>
           </thead>
-          <Group title="metrics (last)">
+          <Group title="metrics, their last values">
             {names.map((name) => (
               <tr key={name}>
                 <th>{name}</th>
@@ -74,7 +77,13 @@ export function CompareView({ source }: { source: Source }) {
                       : "";
                   return (
                     <td key={run.id} class="numeric">
-                      {value === undefined ? "" : format.number(value ?? Number.NaN)}{" "}
+                      {value === undefined ? (
+                        ""
+                      ) : value !== null && value === bests.get(name) ? (
+                        <b title={`the best ${name} of these runs`}>{format.number(value)}</b>
+                      ) : (
+                        format.number(value ?? Number.NaN)
+                      )}{" "}
                       <span class="change">{change}</span>
                     </td>
                   );
@@ -94,7 +103,7 @@ export function CompareView({ source }: { source: Source }) {
             ))}
           </Group>
           <Group title="run">
-            <Values name="status" runs={runs} of={(run) => run.status} />
+            <Values name="status" runs={runs} of={statusOf} />
             <Values name="duration" runs={runs} of={(run) => format.duration(run.seconds)} />
             <Values name="started" runs={runs} of={(run) => format.moment(run.started)} />
           </Group>

@@ -87,7 +87,7 @@ export function Item({ source, medium, run }: { source: Source; medium: Medium; 
     <figure ref={frame} class={`medium ${medium.kind}`}>
       {seen ? <Content source={source} medium={medium} run={run} /> : <div class="blank" />}
       <figcaption>
-        <Dot run={run.id} /> <bdi>{run.name}</bdi> · step {medium.step}
+        <Dot run={run.id} /> <bdi>{run.title}</bdi> · step {medium.step}
         {medium.bytes ? ` · ${format.bytes(medium.bytes)}` : ""}
       </figcaption>
     </figure>
@@ -106,7 +106,7 @@ function Content({ source, medium, run }: { source: Source; medium: Medium; run:
     return <File source={source} url={medium.url} show={(text) => <Table rows={csvRows(text)} />} />;
   if (medium.kind === "text")
     return <File source={source} url={medium.url} show={(text) => <pre class="text">{text}</pre>} />;
-  const alt = `${medium.name} of ${run.name} at step ${medium.step}`;
+  const alt = `${medium.name} of ${run.title} at step ${medium.step}`;
   if (medium.kind === "audio") return <audio controls preload="none" src={medium.url} aria-label={alt} />;
   if (medium.kind === "html")
     return <iframe class="page" sandbox="allow-scripts" src={medium.url} title={alt} />;

@@ -198,6 +198,8 @@ function SystemChart({ name, ranks }: { name: string; ranks: SystemMetrics[] }) 
       logY: false,
       dark: state.dark.value,
       range: null,
+      whole: true,
+      onCut: () => {},
       onZoom: () => {},
     });
     return () => {

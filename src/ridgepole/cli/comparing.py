@@ -49,6 +49,8 @@ def compare(arguments: argparse.Namespace, root: Path) -> int:
         columns(rows, ("", "KEY", *_heads(runs)), repeated=2)
     else:
         say("no differences")
+    if found["metrics"]:
+        complain(f"metrics are last values{'; * marks the best' if any(map(_best, found['metrics'])) else ''}")
     return 0
 
 
@@ -89,12 +91,25 @@ def _cells(value: ComparedValue, baseline: int | None) -> list[str]:
     for at, percent in enumerate(value.percent):
         if percent is not None and at != baseline:
             cells[at] += f" ({percent:+.0f}%)" if abs(percent) >= 1000 else f" ({percent:+.3g}%)"
-    return cells
+    return [text + " *" * (at in _best(value)) for at, text in enumerate(cells)]
+
+
+def _best(value: ComparedValue) -> set[int]:
+    """Return which runs have the best value; none where that is not known."""
+    there = {at: each for at, each in enumerate(value.values) if type(each) in (int, float)}
+    if not value.goal or len(there) < 2:
+        return set()
+    best = (min if value.goal == "min" else max)(there.values())
+    return {at for at, each in there.items() if each == best}
 
 
 def _heads(runs: Sequence[RunInfo]) -> list[str]:
-    """Return the name of each run, or its id where it has none or another one has the same."""
-    names = [run.labels.name for run in runs]
-    return [
-        cell(name, 30) if name and names.count(name) == 1 else run.id for name, run in zip(names, runs, strict=True)
-    ]
+    """Return the name of each run, or its id where it has none or another one has the same.
+
+    Of more than two ids only the last parts are returned, which commands take as well.
+    """
+    names, ids = [run.labels.name for run in runs], [run.id for run in runs]
+    ends = [each.rpartition("-")[2] for each in ids]
+    if len(runs) > 2 and len({*ends}) == len(ends):
+        ids = ends
+    return [cell(name, 30) if name and names.count(name) == 1 else each for name, each in zip(names, ids, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from ridgepole.cli.output import (
     when,
 )
 from ridgepole.runs.keys import names_of
-from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of
+from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of, goal_in, last_of, most_telling
 from ridgepole.runs.table import RunTable
 
 _SHOWN = 8
@@ -90,7 +90,8 @@ class _Shown:
 
 
 def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
-    every = [*_fields(table.rows, sorted_by), *_sorting(table, sorted_by)]
+    best = _best_runs(table.rows)
+    every = [*_fields(table.rows, sorted_by, best.values()), *_sorting(table, sorted_by)]
     # settings of Ridgepole's own say nothing about a run; types say less than parameters
     own = [column for column in table.columns() if column.kind == "config" and not column.key.startswith("pipeline.")]
     differing = sorted((column for column in own if column.differs), key=lambda column: column.key.endswith(".type"))
@@ -108,9 +109,29 @@ def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
     if more:
         such = f"{', '.join(map(cell, more[:5]))}{', …' if len(more) > 5 else ''}"
         complain(f"{counted(len(more), 'column')} left out: {such}; choose with --columns")
+    if len(best) > 1:
+        complain("* the best of the runs with this metric")
+    for metric, row in best.items() if len(best) == 1 else ():
+        downwards = "-" if goal_in(row, metric) == "max" else ""
+        complain(f"* the best {cell(metric)}; --sort={downwards}{cell(metric)}.best ranks the runs by it")
 
 
-def _fields(rows: Sequence[RunRow], sorted_by: Sequence[str]) -> Iterator[_Shown]:
+def _best_runs(rows: Sequence[RunRow]) -> dict[str, RunRow]:
+    """Return the best run of each metric that tells how good several runs are."""
+    found: dict[str, list[tuple[float, RunRow]]] = {}
+    for row in rows:
+        best = best_of(row)
+        if best is not None and goal_in(row, best["metric"]) is not None:
+            found.setdefault(best["metric"], []).append((best["value"], row))
+    choose = {"min": min, "max": max}
+    return {
+        metric: choose[str(goal_in(ranked[0][1], metric))](ranked, key=lambda pair: pair[0])[1]
+        for metric, ranked in found.items()
+        if len(ranked) > 1
+    }
+
+
+def _fields(rows: Sequence[RunRow], sorted_by: Sequence[str], best: Iterable[RunRow]) -> Iterator[_Shown]:
     """Yield the columns of fields; one that the table is sorted by stays."""
 
     def rank(name: str, place: int) -> int | None:
@@ -122,7 +143,8 @@ def _fields(rows: Sequence[RunRow], sorted_by: Sequence[str]) -> Iterator[_Shown
     yield _Shown("status", "STATUS", [row.fields["status"] for row in rows])
     yield _Shown("started", "STARTED (UTC)", [when(row.fields["started"]) for row in rows], rank("started", 2))
     yield _Shown("seconds", "TIME", [seconds(row.fields["seconds"]) for row in rows], rank("seconds", 3))
-    yield _Shown("best", "BEST", [_best_text(row) for row in rows])
+    marked = {row.path for row in best}
+    yield _Shown("best", "BEST", [_best_text(row) + " *" * (row.path in marked) for row in rows])
     for name in ("name", "tags"):
         if any(row.fields[name] for row in rows):
             yield _Shown(name, name.upper(), [_cell(name, row.fields[name] or None) for row in rows])
@@ -151,11 +173,14 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _best_text(row: RunRow) -> str:
-    best = best_of(row)
-    if best:
-        return f"{cell(best['metric'])} {number(best['value'])}"
-    diverged = [name for name, entry in row.metrics.items() if entry.get("nonfinite", 0) == entry.get("count")]
-    return f"{cell(diverged[-1])} {NOT_FINITE}" if diverged else "-"
+    best, name = best_of(row), most_telling(row)
+    if name is None:
+        lost = [name for name, entry in row.metrics.items() if entry.get("nonfinite", 0) == entry.get("count")]
+        return f"{cell(lost[-1])} {NOT_FINITE}" if lost else "-"
+    is_lost = last_of(row.metrics[name]) == NOT_FINITE
+    if best is None:
+        return f"{cell(name)} {NOT_FINITE}" if is_lost else "-"
+    return f"{cell(name)} {number(best['value'])}{f', then {NOT_FINITE}' if is_lost else ''}"
 
 
 def _iso(stamp: Any) -> str | None:

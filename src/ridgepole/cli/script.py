@@ -16,6 +16,7 @@ from ridgepole.cli.output import complain, near, paint, say, seconds
 from ridgepole.errors import RunDirError
 from ridgepole.labels import NO_LABELS, Labels
 from ridgepole.rundir import RunInfo
+from ridgepole.scripts.notices import anew
 from ridgepole.scripts.record import Script, ScriptRecord, newest_unfinished, runs_root
 
 _USAGE = 2  # argparse's exit code: the same command fails again
@@ -36,7 +37,8 @@ def run_script(arguments: argparse.Namespace) -> int:
         return 0
     before = newest_unfinished(root, script) if arguments.resume else None
     if arguments.resume and before is None:
-        complain(f"no unfinished run of this command in {near(root)}: starting a new one")
+        for line in anew(root, script):
+            complain(line)
     return start_script(script, root, before, arguments, labels_of(arguments))
 
 

@@ -47,9 +47,9 @@ def goals_of(config: Mapping[str, Any]) -> dict[str, str]:
 def telling(metrics: Mapping[str, Mapping[str, Any]], goals: Mapping[str, str]) -> list[str]:
     """Return the metrics whose best value tells how good a run is, the most telling first.
 
-    That is the metric of `keep_best`. Without one, it is the last metric with a known goal. If data
-    that was held out was measured, only its metrics count: the best of many training steps is
-    noise.
+    That is the metric of `keep_best`. Without one, it is the last metric with a known goal, also if
+    none of its values is finite. If data that was held out was measured, only its metrics count:
+    the best of many training steps is noise.
 
     Args:
         metrics: The summary of each metric.
@@ -58,8 +58,14 @@ def telling(metrics: Mapping[str, Mapping[str, Any]], goals: Mapping[str, str]) 
     stated = [name for name in metrics if name in goals]
     if goals:
         return stated
-    ranked = [name for name, entry in metrics.items() if entry.get("best") is not None]
+    ranked = [name for name, entry in metrics.items() if entry.get("best") is not None or _is_lost(name, entry)]
     return [name for name in ranked if _words(name) & _HELD_OUT][::-1] or ranked[::-1]
+
+
+def _is_lost(name: str, entry: Mapping[str, Any]) -> bool:
+    """Return whether a metric with a known goal never had a finite value."""
+    count = entry.get("count")
+    return bool(count) and entry.get("nonfinite") == count and goal_of(name) is not None
 
 
 class Summary:

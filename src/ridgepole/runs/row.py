@@ -87,14 +87,29 @@ def last_of(entry: Mapping[str, Any]) -> Any:
 
 def best_of(row: RunRow) -> dict[str, Any] | None:
     """Return the best value of the most telling metric, or None."""
+    goals = _stated_goals(row)
+    name = most_telling(row)
+    value = None if name is None else row.metrics[name].get(goals.get(name, "best"))
+    return None if value is None else {"metric": name, "value": value}
+
+
+def most_telling(row: RunRow) -> str | None:
+    """Return the metric that tells how good a run is, or None."""
     from ridgepole.metrics.summary import telling
 
+    return next(iter(telling(row.metrics, _stated_goals(row))), None)
+
+
+def goal_in(row: RunRow, name: str) -> str | None:
+    """Return `"min"` or `"max"` for a metric of a run, as the run states it or the name tells."""
+    from ridgepole.metrics.summary import goal_of
+
+    return _stated_goals(row).get(name) or goal_of(name)
+
+
+def _stated_goals(row: RunRow) -> dict[str, str]:
     wanted, mode = (row.config.get(f"pipeline.checkpoint.keep_best.{key}") for key in ("metric", "mode"))
-    goals = {wanted: str(mode)} if isinstance(wanted, str) else {}
-    for name in telling(row.metrics, goals):
-        value = row.metrics[name].get(goals.get(name, "best"))
-        return None if value is None else {"metric": name, "value": value}
-    return None
+    return {wanted: str(mode)} if isinstance(wanted, str) else {}
 
 
 def same(a: Any, b: Any) -> bool:

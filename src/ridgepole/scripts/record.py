@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -311,13 +311,21 @@ def newest_unfinished(root: Path, script: Script, name: str | None = None) -> Ru
         script: The script.
         name: The run's name; None for any.
     """
+    same = (run for run, stored in _unfinished(root) if stored.get("key") == script.key)
+    return next((run for run in same if name is None or run.labels.name == name), None)
+
+
+def unfinished_with_others(root: Path, script: Script) -> RunInfo | None:
+    """Return the newest run of a script's file that can be resumed and had other arguments."""
+    others = (run for run, stored in _unfinished(root) if stored.get("key") != script.key)
+    return next((run for run in others if script.file and run.fields["script"].get("file") == script.file), None)
+
+
+def _unfinished(root: Path) -> Iterator[tuple[RunInfo, dict[str, Any]]]:
     for run in rundir.list_runs(root):
         stored = run.fields.get("script")
-        same = isinstance(stored, dict) and stored.get("key") == script.key
-        same = same and (name is None or run.labels.name == name)
-        if same and run.status in _RESUMABLE and not run.fields.get("sweep"):
-            return run
-    return None
+        if isinstance(stored, dict) and run.status in _RESUMABLE and not run.fields.get("sweep"):
+            yield run, stored
 
 
 def runs_root() -> Path:

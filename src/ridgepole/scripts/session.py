@@ -38,7 +38,7 @@ from ridgepole.pipeline.lifecycle.checkpointing import STATE_FORMAT, newest_resu
 from ridgepole.pipeline.lifecycle.signals import SignalGuard
 from ridgepole.pipeline.trial_hook import LISTENER, TrialHook, current_hook
 from ridgepole.script_context import RESUME, script_run
-from ridgepole.scripts import end_notice
+from ridgepole.scripts import notices
 from ridgepole.scripts.record import ScriptRecord, describe, newest_unfinished, runs_root, this_script
 from ridgepole.seeding import seeded
 from ridgepole.ticks import Ticks
@@ -398,6 +398,10 @@ class ScriptRun:
         if earlier is None and hook is None and self._wants_resume():
             found = newest_unfinished(root, script, self._labels.name or None)
             earlier = None if found is None else found.path
+            if self._is_told and earlier is not None:
+                notices.tell_lines(notices.resumed(earlier))
+            elif self._is_told and self._wanted_resume is None:  # `resume=True` starts a new one at first, of course
+                notices.tell_lines(notices.anew(root, script))
         if earlier is None:
             return ScriptRecord.create(script, root, seed=self._seed, trial=label)
         self._resumes = True
@@ -412,8 +416,8 @@ class ScriptRun:
             SystemExit: If a scheduler's signal has stopped it, with the exit code for that signal.
         """
         if isinstance(error, KeyboardInterrupt):
-            end_notice.end_at_users_line(trace)
-            end_notice.leave_out_of_stderr(error)
+            notices.end_at_users_line(trace)
+            notices.leave_out_of_stderr(error)
         stop = stop_behind(error)
         error = stop or error
         self.failed = error is not None
@@ -449,7 +453,7 @@ class ScriptRun:
             told = {"type": type(first).__name__, "message": text_of(first), "traceback": user_traceback(first)}
         self._record.end(_status(first, code), exit_code=code, error=None if isinstance(first, TrialPruned) else told)
         if self._is_told:
-            end_notice.tell(self._record)
+            notices.tell(self._record)
 
     def _save(self, directory: Path, state: Any) -> None:
         self.logger.checkpoint()

@@ -1,4 +1,4 @@
-"""Tell a user on the terminal how a script's run has ended, and leave out what needs no mending."""
+"""Tell a user on the terminal how a script's run begins and ends, and omit what is no fault."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
 from ridgepole import rundir
 from ridgepole.checkpoint import CheckpointStore
 from ridgepole.progress.text import spent
-from ridgepole.scripts.record import ScriptRecord
+from ridgepole.scripts.record import Script, ScriptRecord, unfinished_with_others
 
 _QUIET = "ridgepole_quiet"
 
@@ -47,14 +47,37 @@ class _QuietHook:
             self._before(kind, error, trace)
 
 
+def anew(root: Path, script: Script) -> list[str]:
+    """Return lines that say why a script that was to resume starts a new run."""
+    lines = [f"no unfinished run of this command in {_near(root)}: starting a new one"]
+    other = unfinished_with_others(root, script)
+    if other is not None:
+        command = shlex.join(map(str, other.fields["script"].get("command") or ()))
+        run = _near(other.path)
+        lines.append(f"{run} is not resumed: its command was {command}")
+        lines.append(f"to resume it as it was: ridgepole resume {shlex.quote(run)}")
+    return lines
+
+
+def resumed(path: Path) -> list[str]:
+    """Return a line that says which run a script resumes."""
+    return [f"resuming {_near(path)}"]
+
+
+def tell_lines(lines: Iterable[str]) -> None:
+    """Write lines to stderr, if it is there."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
 def tell(record: ScriptRecord) -> None:
     """Say on stderr how a run has ended, where it is, and how to resume from its checkpoint."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is closed, or the working directory gone
+    with contextlib.suppress(OSError):  # the working directory is gone
         status, path = str(record.fields["status"]), shlex.quote(_near(record.path))
         lines = [f"{status} in {spent(record.fields['seconds'])} · {path}"]
         if status != "finished" and CheckpointStore(record.path / rundir.CHECKPOINTS).list():
             lines.append(f"resume with: ridgepole resume {path}")
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        tell_lines(lines)
 
 
 def _near(path: Path) -> str:
