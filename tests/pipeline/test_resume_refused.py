@@ -47,7 +47,11 @@ def test_every_way_to_name_it(how, killed, place):
 
 
 def test_run_resume_without_anything_to_resume_starts_anew(killed, place):
+    told = place.call("run", "steps.toml", "--resume", "--dry-run")
+    assert (told.returncode, told.stderr) == (0, f"would resume runs/{killed.name}\n")
     assert place.call("resume").returncode == 0
+    told = place.call("run", "steps.toml", "--resume", "--dry-run")
+    assert told.stderr == f"nothing is unfinished: runs/{killed.name} has finished\na new run starts\n"
     done = place.call("run", "steps.toml", "--resume")
     assert done.returncode == 0
     assert len(list((place.path / "runs").iterdir())) == 2

@@ -371,6 +371,8 @@ def test_resume_starts_the_recorded_command_again(ridgepole, script, tmp_path):
     done = ridgepole("resume", str(first.path), cwd=tmp_path / "elsewhere")
     assert (done.returncode, done.stdout) == (3, f"['--lr', '0.1'] {tmp_path} 1\n")
     assert only(tmp_path).fields["attempt"] == 2
+    told = ridgepole("run", "train.py", "--resume", "--dry-run", "--", "--lr", "0.1")
+    assert told.stderr == f"would resume runs/{first.path.name}\n"
     other = ridgepole("run", "train.py", "--resume", "--", "--lr", "0.2")  # other arguments: another run
     lines = other.stderr.splitlines()
     assert lines[0] == "no unfinished run of this command in runs: starting a new one"

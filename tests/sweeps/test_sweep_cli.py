@@ -204,8 +204,10 @@ def test_a_failing_sweep_says_how_to_go_on(toy, grid, ridgepole):
     assert "resume with: ridgepole sweep resume" in done.stderr
     status = ridgepole("sweep", "status").stdout
     assert "stopped" in status
-    best = ridgepole("sweep", "best").stdout
-    assert "no trial of sweep" in best
+    best = ridgepole("sweep", "best")
+    assert best.returncode == 1
+    assert "no trial of sweep" in best.stdout
+    assert ridgepole("sweep", "best", "--json").returncode == 1
 
 
 def test_a_sweep_of_failed_trials_says_so_and_what_can_be_done(toy, grid, ridgepole):

@@ -46,6 +46,8 @@ def call(arguments: argparse.Namespace) -> int:
         show_problems(list(plan.warnings))
     if arguments.dry_run:
         _show(plan)
+        if arguments.resume:
+            _tell_choice(choose_unfinished(root, plan), here)
         return 0
     if not arguments.resume:
         return report_attempt(
@@ -84,6 +86,15 @@ def _run_to_resume(root: Path, plan: Plan, here: Path | None, ranks: Coordinator
     if ranks is not None:
         ranks.share("the run to resume", choice.run.id if choice.run else None)
     return choice.run.path if choice.run else None
+
+
+def _tell_choice(choice: Choice, here: Path | None) -> None:
+    """Say which run `--resume` would resume."""
+    if choice.run is not None:
+        complain(f"would resume {near(choice.run.path, here)}")
+        return
+    for line in _reasons(choice, here) or ["no run is unfinished: a new run starts"]:
+        complain(line)
 
 
 def _reasons(choice: Choice, here: Path | None) -> list[str]:

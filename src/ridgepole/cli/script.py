@@ -32,13 +32,15 @@ def run_script(arguments: argparse.Namespace) -> int:
     """Run a script as a child process, and end with one line: how it ended, and its directory."""
     script = _script(arguments)
     root = Path(arguments.runs_dir) if arguments.runs_dir else runs_root()
-    if arguments.dry_run:
-        say(shlex.join(script.shown()))
-        return 0
     before = newest_unfinished(root, script) if arguments.resume else None
     if arguments.resume and before is None:
         for line in anew(root, script):
             complain(line)
+    if arguments.dry_run:
+        say(shlex.join(script.shown()))
+        if before is not None:
+            complain(f"would resume {near(before.path)}")
+        return 0
     return start_script(script, root, before, arguments, labels_of(arguments))
 
 

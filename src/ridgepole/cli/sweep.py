@@ -333,10 +333,10 @@ def _best(result: SweepResult, *, as_json: bool) -> int:
         told = None if best is None else best.as_dict()
         settings = [] if best is None else result.settings(best)
         say_json({"sweep": result.id, "trial": told, "settings": settings, "command": result.command()})
-        return 0
+        return 0 if best is not None else 1
     if best is None:
         say(f"no trial of sweep {result.id} has finished with a value: {_counted(result)}")
-        return 0
+        return 1
     name = result.metric.name if result.metric is not None else "value"
     width = max(9, len(name))
     say(f"{'trial':<{width}} {best.number} of sweep {result.id}")
@@ -364,10 +364,10 @@ def _pareto(result: SweepResult, *, as_json: bool) -> int:
             for trial in front
         ]
         say_json({"sweep": result.id, "pareto": told})
-        return 0
+        return 0 if front else 1
     if not front:
         say(f"no trial of sweep {result.id} has finished with a value: {_counted(result)}")
-        return 0
+        return 1
     metrics = [metric.name for metric in result.metrics]
     names = list(dict.fromkeys(name for trial in front for name in trial.params))
     columns(
