@@ -73,7 +73,7 @@ function median(values: Float64Array): number {
  */
 export function unitOf(range: Range | null): number {
   const size = range ? Math.max(Math.abs(range.low), Math.abs(range.high)) : 0;
-  return size >= 1e12 || (size > 0 && size < 1e-9) ? 10 ** Math.floor(Math.log10(size)) : 1;
+  return size >= 1e12 || (size > 0 && size < 1e-9) ? 10 ** Math.max(-300, Math.floor(Math.log10(size))) : 1;
 }
 
 const MOST_DECADES = 6;

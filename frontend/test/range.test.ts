@@ -66,6 +66,7 @@ test("values that uPlot has no ticks for are drawn in a unit", () => {
   assert.equal(unit(0, 0), 1);
   assert.ok(Math.abs(unit(-3e25, 5) / 1e25 - 1) < 1e-9);
   assert.ok(Math.abs(unit(0, 4e-12) / 1e-12 - 1) < 1e-9);
+  assert.ok(unit(0, 5e-324) > 0);
   assert.equal(unitOf(null), 1);
 });
 
