@@ -160,15 +160,22 @@ export function useAsked<T>(ask: (signal: AbortSignal) => Promise<T>, keys: unkn
   return state;
 }
 
+const NEAR = 300; // pixels outside of the visible part
+
 /** Tell when an element is near the visible part of the page. */
 export function useSeen<T extends Element>(): [ref: { current: T | null }, seen: boolean] {
   const ref = useRef<T>(null);
   const [seen, setSeen] = useState(false);
   useEffect(() => {
     const watch = new IntersectionObserver((entries) => setSeen(entries.at(-1)!.isIntersecting), {
-      rootMargin: "300px",
+      rootMargin: `${NEAR}px`,
     });
-    if (ref.current) watch.observe(ref.current);
+    const element = ref.current;
+    if (element) {
+      const { top, bottom } = element.getBoundingClientRect(); // the observer tells it a frame later
+      setSeen(top < innerHeight + NEAR && bottom > -NEAR);
+      watch.observe(element);
+    }
     return () => watch.disconnect();
   }, []);
   return [ref, seen];
@@ -180,7 +187,10 @@ export function useWidth<T extends Element>(): [ref: { current: T | null }, widt
   const [width, setWidth] = useState(0);
   useEffect(() => {
     const watch = new ResizeObserver((entries) => setWidth(Math.floor(entries.at(-1)!.contentRect.width)));
-    if (ref.current) watch.observe(ref.current);
+    if (ref.current) {
+      setWidth(ref.current.clientWidth); // none of these elements has a padding
+      watch.observe(ref.current);
+    }
     return () => watch.disconnect();
   }, []);
   return [ref, width];
