@@ -142,7 +142,7 @@ export function ChartMenu({ runs }: { runs: RunRow[] }) {
         />
         <Check
           checked={state.wholeY.value}
-          label="all values in sight (linear y)"
+          label="outliers too"
           onChange={() => {
             state.wholeY.value = !state.wholeY.value;
           }}

@@ -3,7 +3,7 @@
 import uPlot from "uplot";
 import * as format from "./format.ts";
 import { fade } from "./palette.ts";
-import { logTicks, rangeOf, unitOf } from "./range.ts";
+import { breaksOf, logTicks, rangeOf, unitOf } from "./range.ts";
 
 export interface Line {
   run: string;
@@ -36,7 +36,7 @@ const CURSORS = uPlot.sync("ridgepole");
 
 export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): uPlot {
   const [from, to] = options.range ?? [-Infinity, Infinity];
-  const inSight = rangeOf(lines, from, to, options.whole || options.logY);
+  const inSight = rangeOf(lines, from, to, { whole: options.whole, log: options.logY });
   const unit = unitOf(inSight);
   options.onCut(inSight?.isCut ?? false);
   const { data, series, bands } = table(unit === 1 ? lines : lines.map((line) => scaled(line, unit)));
@@ -72,9 +72,9 @@ export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): u
         y: {
           distr: options.logY ? 3 : 1,
           range: (_, low, high) =>
-            options.logY || !inSight
-              ? span(low, high, options.logY)
-              : span(inSight.low / unit, inSight.high / unit, false),
+            inSight
+              ? span(inSight.low / unit, inSight.high / unit, options.logY)
+              : span(low, high, options.logY),
         },
       },
       axes: [
@@ -169,20 +169,26 @@ function breaks(values: Float64Array): (number | null)[] {
   return Array.from(values, (value) => (Number.isFinite(value) ? value : null));
 }
 
-/** Mark NaN and infinite values by a small cross on the lower edge, in the run's colour. */
+const MOST_MARKS = 8; // above each other
+
+/** Mark where a line becomes NaN or infinite by a small cross in its colour, those of several runs above each other. */
 function marks(chart: uPlot, lines: Line[]): void {
   const { ctx, bbox } = chart;
   const size = 3 * devicePixelRatio;
-  const y = bbox.top + bbox.height - 2 * size;
+  const taken: [number, number][] = []; // the places of marks, from the lower edge on
   ctx.save();
   ctx.lineWidth = 1.5 * devicePixelRatio;
   for (const line of lines) {
     if (line.faint) continue;
     ctx.strokeStyle = line.colour;
     ctx.beginPath();
-    for (const value of line.nonfinite) {
+    for (const value of breaksOf(line)) {
       const x = chart.valToPos(value, "x", true);
       if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      let row = 0;
+      while (row < MOST_MARKS && taken.some(([at, of]) => of === row && Math.abs(at - x) < 2.5 * size)) row++;
+      taken.push([x, row]);
+      const y = bbox.top + bbox.height - (2 + 3 * row) * size;
       ctx.moveTo(x - size, y - size);
       ctx.lineTo(x + size, y + size);
       ctx.moveTo(x + size, y - size);

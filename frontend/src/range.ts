@@ -8,8 +8,11 @@ export interface Range {
   isCut: boolean; // whether some values lie outside
 }
 
-const FAR = 30;
-const VERY_FAR = 1000;
+// how far from the median, in median deviations; on a logarithmic axis a few are many decades
+const FAR = { linear: 30, log: 6 };
+const VERY_FAR = { linear: 1000, log: 4 };
+const LEAST_DECADES = 0.5; // three decades beside the median are always in sight
+const FEWEST = 5; // of fewer values none is an outlier
 const SAMPLE = 4000;
 
 /**
@@ -17,12 +20,20 @@ const SAMPLE = 4000;
  *
  * Values further from the median than 30 times the median deviation from it (MAD) are left out. But
  * a loss that falls fast begins far away, so the range goes as far as the lines begin, except for a
- * line that begins 1,000 times as far as they usually do.
+ * line that begins 1,000 times as far as they usually do. On a logarithmic axis the same is done
+ * with the logarithms, 6 times and 4 times as far, and at least 3 decades; values up to 0 have no
+ * place there.
  *
  * @param whole - Whether nothing is left out.
- * @returns The range; null where there is no finite value.
+ * @returns The range; null where there is no value to show.
  */
-export function rangeOf(lines: Line[], from: number, to: number, whole: boolean): Range | null {
+export function rangeOf(
+  lines: Line[],
+  from: number,
+  to: number,
+  { whole, log }: { whole: boolean; log: boolean },
+): Range | null {
+  const kind = log ? "log" : "linear";
   const values: number[] = [];
   const firsts: number[] = [];
   for (const line of lines) {
@@ -30,7 +41,8 @@ export function rangeOf(lines: Line[], from: number, to: number, whole: boolean)
     for (let index = 0; index < line.x.length; index++) {
       if (line.x[index]! < from || line.x[index]! > to) continue;
       for (const series of [line.y, line.low, line.high]) {
-        const value = series?.[index] ?? Number.NaN;
+        const given = series?.[index] ?? Number.NaN;
+        const value = log ? Math.log10(given) : given;
         if (!Number.isFinite(value)) continue;
         values.push(value);
         if (isFirst) firsts.push(value);
@@ -39,21 +51,33 @@ export function rangeOf(lines: Line[], from: number, to: number, whole: boolean)
     }
   }
   const all = extent(values);
-  if (!all || whole) return all && { ...all, isCut: false };
+  const range = ({ low, high }: Extent, isCut: boolean) =>
+    log ? { low: 10 ** low, high: 10 ** high, isCut } : { low, high, isCut };
+  if (!all || whole || values.length < FEWEST) return all && range(all, false);
   const every = Math.ceil(values.length / SAMPLE); // sorting all takes longer than drawing them
   const sample = Float64Array.from(values.filter((_, index) => index % every === 0));
   const middle = median(sample);
-  const scale = median(sample.map((value) => Math.abs(value - middle))) || Math.abs(middle);
-  if (!scale || !Number.isFinite(scale)) return { ...all, isCut: false };
-  const usual = median(Float64Array.from(firsts, (value) => Math.abs(value - middle))) || scale;
-  const begun = extent([middle, ...firsts.filter((value) => Math.abs(value - middle) <= VERY_FAR * usual)])!;
+  const deviation = median(sample.map((value) => Math.abs(value - middle)));
+  const scale = log ? Math.max(LEAST_DECADES, deviation) : deviation || Math.abs(middle);
+  if (!scale || !Number.isFinite(scale)) return range(all, false);
+  const distance = median(Float64Array.from(firsts, (value) => Math.abs(value - middle)));
+  const usual = log ? Math.max(scale, distance) : distance || scale;
+  const begun = extent([
+    middle,
+    ...firsts.filter((value) => Math.abs(value - middle) <= VERY_FAR[kind] * usual),
+  ])!;
   const kept = values.filter(
-    (value) => Math.abs(value - middle) <= FAR * scale || (value >= begun.low && value <= begun.high),
+    (value) => Math.abs(value - middle) <= FAR[kind] * scale || (value >= begun.low && value <= begun.high),
   );
-  return { ...(extent(kept) ?? all), isCut: kept.length > 0 && kept.length < values.length };
+  return range(extent(kept) ?? all, kept.length > 0 && kept.length < values.length);
 }
 
-function extent(values: number[]): { low: number; high: number } | null {
+interface Extent {
+  low: number;
+  high: number;
+}
+
+function extent(values: number[]): Extent | null {
   if (!values.length) return null;
   let [low, high] = [values[0]!, values[0]!];
   for (const value of values) {
@@ -107,4 +131,17 @@ function evenTicks(low: number, high: number): number[] {
     ticks.push(tick);
   }
   return ticks;
+}
+
+/** Find where a line stops being finite: the first of the NaN or infinite values behind a finite one. */
+export function breaksOf({ x, y, nonfinite }: Line): number[] {
+  const found: number[] = [];
+  let index = 0;
+  let isBroken = false;
+  for (const place of nonfinite) {
+    for (; index < x.length && x[index]! < place; index++) if (Number.isFinite(y[index]!)) isBroken = false;
+    if (!isBroken) found.push(place);
+    isBroken = true;
+  }
+  return found;
 }

@@ -124,7 +124,11 @@ function Head({
   const sort = state.sort.value;
   const direction = sort === column ? "ascending" : sort === `-${column}` ? "descending" : "none";
   return (
-    <th class={`${numeric ? "numeric" : ""} ${group ?? ""}`} aria-sort={direction} title={column}>
+    <th
+      class={`${numeric ? "numeric" : ""} ${group ?? ""}`}
+      aria-sort={direction}
+      title={group === "metric" ? `${column}, its last value` : column}
+    >
       <button
         type="button"
         onClick={() => {
@@ -195,6 +199,7 @@ function Row({ run, focused, shown, bests, base, spark, group }: RowProps) {
           }}
         >
           <bdi>{run.name}</bdi>
+          {run.title === run.name ? null : <small class="apart">{run.title.slice(run.name.length)}</small>}
         </a>
         {group ? <span class="tag">{group}</span> : null}
         {run.tags.map((tag) => (

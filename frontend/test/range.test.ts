@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Line } from "../src/plot.ts";
-import { logTicks, rangeOf, unitOf } from "../src/range.ts";
+import { breaksOf, logTicks, rangeOf, unitOf } from "../src/range.ts";
 
 function line(y: number[]): Line {
   const x = Float64Array.from(y.keys());
@@ -12,7 +12,9 @@ function line(y: number[]): Line {
 const falling = (start: number, end: number) =>
   Array.from({ length: 200 }, (_, step) => end + (start - end) * Math.exp(-step / 10));
 
-const of = (...lines: Line[]) => rangeOf(lines, -Infinity, Infinity, false);
+const LINEAR = { whole: false, log: false };
+
+const of = (...lines: Line[]) => rangeOf(lines, -Infinity, Infinity, LINEAR);
 
 test("a run that diverges does not flatten the others", () => {
   const good = Array.from({ length: 6 }, (_, run) => line(falling(2.3, 0.05 + run / 100)));
@@ -23,7 +25,7 @@ test("a run that diverges does not flatten the others", () => {
     assert.ok(range.high - range.low < 50, `${range.low} to ${range.high}`);
     assert.ok(range.high >= 2.3 && range.low < 0.06);
   }
-  const all = rangeOf([...good, line(bad)], -Infinity, Infinity, true)!;
+  const all = rangeOf([...good, line(bad)], -Infinity, Infinity, { whole: true, log: false })!;
   assert.deepEqual(all, { low: falling(2.3, 0.05).at(-1)!, high: 1e25, isCut: false });
 });
 
@@ -55,8 +57,8 @@ test("what training does without diverging is shown whole", () => {
 
 test("only what is in sight counts", () => {
   const both = line([...falling(2, 1), 1e9]);
-  assert.equal(rangeOf([both], 0, 199, false)!.isCut, false);
-  assert.equal(rangeOf([both], 0, 200, false)!.isCut, true);
+  assert.equal(rangeOf([both], 0, 199, LINEAR)!.isCut, false);
+  assert.equal(rangeOf([both], 0, 200, LINEAR)!.isCut, true);
 });
 
 test("values that uPlot has no ticks for are drawn in a unit", () => {
@@ -86,4 +88,36 @@ test("a logarithmic axis has a few round ticks", () => {
     assert.ok(ticks.length >= 3 && ticks.length <= 9, `${low} to ${high}: ${ticks}`);
     assert.ok(ticks.every((tick) => tick >= low && tick <= high));
   }
+});
+
+test("a logarithmic axis leaves a run out of sight that diverges by many decades", () => {
+  const log = (...lines: Line[]) => rangeOf(lines, -Infinity, Infinity, { whole: false, log: true })!;
+  const good = Array.from({ length: 6 }, (_, run) => line(falling(2.3, 0.05 + run / 100)));
+  const range = log(...good, line([2.3, 40, 1e4, 1e12, 1e25]), line([1e29, Number.NaN]));
+  assert.equal(range.isCut, true);
+  assert.ok(range.high >= 2.3 && range.high < 1e9 && range.low < 0.06, `${range.low} to ${range.high}`);
+  for (const curve of [
+    falling(12, 1e-3),
+    falling(1e4, 1e-8),
+    [0.5, 0.5],
+    [1, 0, -1],
+    [1e-12, 1],
+    [...Array(99).fill(0.97), 0.002],
+  ]) {
+    const positive = curve.filter((value) => value > 0);
+    const { low, high, isCut } = log(line(curve));
+    assert.equal(isCut, false);
+    assert.ok(
+      Math.abs(low / Math.min(...positive) - 1) < 1e-9 && Math.abs(high / Math.max(...positive) - 1) < 1e-9,
+    );
+  }
+  assert.equal(rangeOf([line([0, -1])], -Infinity, Infinity, { whole: false, log: true }), null);
+});
+
+test("a line is marked where it stops being finite", () => {
+  const nan = Number.NaN;
+  const broken = { ...line([1, nan, nan, 2, nan, 3, nan]), nonfinite: [1, 2, 4, 6] };
+  assert.deepEqual(breaksOf(broken), [1, 4, 6]);
+  assert.deepEqual(breaksOf({ ...line([]), nonfinite: [0, 1, 2] }), [0]);
+  assert.deepEqual(breaksOf(line([1, 2])), []);
 });

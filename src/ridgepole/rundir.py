@@ -65,6 +65,8 @@ RANKS = ".ranks"
 
 STATUSES = ("running", "finished", "failed", "interrupted", "crashed", "finished_with_cleanup_errors", "pruned")
 """Every status. `crashed` is never written: it is a `running` whose owner is gone."""
+UNFINISHED = ("failed", "interrupted", "crashed")
+"""The statuses of runs that can be resumed."""
 
 
 def system_file(rank: int) -> str:

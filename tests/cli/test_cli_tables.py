@@ -144,6 +144,9 @@ def test_tables_fit_a_terminal(runs, tmp_path):
     assert "5 columns left out: pipeline, started, seconds, lr, text; choose with --columns" in tiny
     assert " lr" in terminal_of("runs", "ls", "--sort", "lr", columns=40), "what it is sorted by stays"
     assert "STARTED" in terminal_of("runs", "ls", "--sort", "-started", columns=40)
+    ranked = terminal_of("runs", "ls", "--sort", "loss.best", columns=70)
+    assert " lr" in ranked, "what differs says more than another metric's best value"
+    assert "BEST" not in ranked
     assert "RUN" in tiny
     compared = terminal_of("runs", "compare", "run0", "run1", "run2", columns=50)
     assert all(len(line) <= 50 for line in compared.splitlines())
@@ -165,7 +168,7 @@ def test_trials_of_a_sweep_are_told_apart(runs, ridgepole):
 
 def test_archived_runs_are_left_out_unless_asked_for(runs, ridgepole):
     assert ridgepole("runs", "archive", "run0").returncode == 0
-    best = "* the best val/acc; --sort=-val/acc.best ranks the runs by it\n"
+    best = "* the best val/acc of any step; --sort=-val/acc.best ranks the runs by it\n"
     assert ridgepole("runs", "ls").stderr == f"{best}1 archived run left out; --all shows them\n"
     assert ridgepole("runs", "ls", "--all").stderr == best
     assert [row[0] for row in cells(ridgepole("runs", "ls", "--columns", "name"))] == ["name", "run2", "run1"]
@@ -191,7 +194,7 @@ def test_ls_marks_the_best_run_and_says_which_have_diverged(ridgepole, tmp_path)
     assert "val/loss 3, then not finite " in lines["lost"]
     assert "val/loss not finite " in lines["never"]
     assert done.stdout.count("*") == 1
-    assert done.stderr == "* the best val/loss; --sort=val/loss.best ranks the runs by it\n"
+    assert done.stderr == "* the best val/loss of any step; --sort=val/loss.best ranks the runs by it\n"
     assert ridgepole("runs", "ls", "--sort=val/loss.best", "--columns", "name").stdout.split()[1] == "better"
     best = {row["name"]: row["best"] for row in json.loads(ridgepole("runs", "ls", "--json").stdout)}
     assert best["never"] is None

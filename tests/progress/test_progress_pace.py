@@ -81,6 +81,22 @@ def test_a_pause_on_purpose_is_left_out() -> None:
     assert pace.rate == pytest.approx(0.1)
 
 
+def test_steps_that_end_in_bursts_have_the_average_since_the_start() -> None:
+    """Two workers of 10 s a trial: a second trial right behind the first one is not a rate of 4 a second."""
+    pace = RateEstimator(0.0, 3, overall=True)
+    assert pace.rate is None
+    pace.see(10.0, 4)
+    pace.see(10.25, 5)
+    assert pace.rate == pytest.approx(2 / 10.25)
+    assert pace.remaining(10.25, 4) == pytest.approx(4 * 10.25 / 2)
+    pace.skip(3600.0)
+    pace.see(3620.5, 7)
+    assert pace.rate == pytest.approx(4 / 20.5)
+    pace.see(3621.0, 0)
+    pace.see(3625.0, 1)
+    assert pace.rate == pytest.approx(1 / 4)
+
+
 def test_a_count_that_goes_back_starts_anew() -> None:
     pace = RateEstimator(0.0, 0)
     pace.see(1.0, 100)

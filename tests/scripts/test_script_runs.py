@@ -346,6 +346,7 @@ def test_a_plain_loop_resumes_exactly(command_server, ridgepole, script, tmp_pat
     assert done.returncode == 0, done.stderr
     run = only(tmp_path)
     assert f"end {{'epoch': 6, 'weight': {whole[-1][1]}}} {run.id}" in done.stdout
+    assert re.search(r"^resumes from \d{6}-step-\d+, step \d+$", done.stderr, re.MULTILINE)
     assert (run.status, run.fields["attempt"], run.labels.tags) == ("finished", 2, ("a", "b"))
     assert (run.labels.name, run.fields["pipeline"]) == ("loop", "train")
     assert run.json("config.resolved.json")["params"] == {"epochs": 6}
@@ -367,6 +368,7 @@ def test_resume_starts_the_recorded_command_again(ridgepole, script, tmp_path):
     first = only(tmp_path)
     again = f"ridgepole resume runs/{first.path.name}"
     assert ended.stderr.splitlines()[-1] == f"the run has no checkpoint; run the script again with: {again}"
+    assert f"resume    {again}\n" in ridgepole("runs", "show").stdout
     assert printed(first) == f"['--lr', '0.1'] {tmp_path} None\n"
     done = ridgepole("resume", str(first.path), cwd=tmp_path / "elsewhere")
     assert (done.returncode, done.stdout) == (3, f"['--lr', '0.1'] {tmp_path} 1\n")

@@ -23,7 +23,7 @@ from ridgepole.cli.output import (
     when,
 )
 from ridgepole.runs.keys import names_of
-from ridgepole.runs.row import NOT_FINITE, TIMES, RunRow, best_of, goal_in, last_of, most_telling
+from ridgepole.runs.row import FIELDS, NOT_FINITE, TIMES, RunRow, best_of, goal_in, last_of, most_telling
 from ridgepole.runs.table import RunTable
 
 _SHOWN = 8
@@ -99,7 +99,7 @@ def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
     for column in differing[:_SHOWN]:
         values = zip(column.values, column.is_there, strict=True)
         cells = [cell(value) if is_there else "-" for value, is_there in values]
-        every.append(_Shown(column.label, cell(column.label), cells, 4))
+        every.append(_Shown(column.label, cell(column.label), cells, 5))
     lines = list(zip(*(column.cells for column in every), strict=True))
     by_rank = sorted((each.rank, -at) for at, each in enumerate(every) if each.rank is not None)
     gone = left_out(lines, [each.head for each in every], [-at for _, at in by_rank])
@@ -113,7 +113,7 @@ def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
         complain("* the best of the runs with this metric")
     for metric, row in best.items() if len(best) == 1 else ():
         downwards = "-" if goal_in(row, metric) == "max" else ""
-        complain(f"* the best {cell(metric)}; --sort={downwards}{cell(metric)}.best ranks the runs by it")
+        complain(f"* the best {cell(metric)} of any step; --sort={downwards}{cell(metric)}.best ranks the runs by it")
 
 
 def _best_runs(rows: Sequence[RunRow]) -> dict[str, RunRow]:
@@ -139,15 +139,18 @@ def _fields(rows: Sequence[RunRow], sorted_by: Sequence[str], best: Iterable[Run
 
     pipelines = [cell(row.fields["pipeline"]) for row in rows]
     yield _Shown("id", "RUN", [row.id for row in rows])
-    yield _Shown("pipeline", "PIPELINE", pipelines, rank("pipeline", 1 if len({*pipelines}) == 1 else 5))
+    yield _Shown("pipeline", "PIPELINE", pipelines, rank("pipeline", 1 if len({*pipelines}) == 1 else 6))
     yield _Shown("status", "STATUS", [row.fields["status"] for row in rows])
     yield _Shown("started", "STARTED (UTC)", [when(row.fields["started"]) for row in rows], rank("started", 2))
     yield _Shown("seconds", "TIME", [seconds(row.fields["seconds"]) for row in rows], rank("seconds", 3))
     marked = {row.path for row in best}
-    yield _Shown("best", "BEST", [_best_text(row) + " *" * (row.path in marked) for row in rows])
+    is_ranked = any(name and name not in FIELDS for name in sorted_by)  # by a column that says more
+    best_cells = [_best_text(row) + " *" * (row.path in marked) for row in rows]
+    yield _Shown("best", "BEST", best_cells, 4 if is_ranked else None)
     for name in ("name", "tags"):
         if any(row.fields[name] for row in rows):
-            yield _Shown(name, name.upper(), [_cell(name, row.fields[name] or None) for row in rows])
+            cells = [_cell(name, row.fields[name] or None) for row in rows]
+            yield _Shown(name, name.upper(), cells, rank(name, 1) if len(rows) > 1 and len({*cells}) == 1 else None)
     sweeps = {row.fields["sweep"] for row in rows} - {None}
     if sweeps:
         trials = [(row.fields["sweep"], row.fields["trial"]) for row in rows]

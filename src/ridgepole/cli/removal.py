@@ -109,7 +109,7 @@ def _superfluous(root: Path, arguments: argparse.Namespace) -> list[RunInfo]:
         return []
     runs = [run for run in rundir.list_runs(root.absolute()) if not run.path.is_symlink()]
     if arguments.failed:
-        runs = [run for run in runs if run.status in ("failed", "interrupted", "crashed")]
+        runs = [run for run in runs if run.status in rundir.UNFINISHED]
     runs = [run for run in runs if run.status != "running"][arguments.keep or 0 :]
     if arguments.older_than is not None:
         before = time.time() - arguments.older_than

@@ -160,6 +160,9 @@ def _show_attempts(run: RunInfo) -> None:
     count = _checkpoints(run)
     if count:
         say(f"kept      {counted(count, 'checkpoint')}, see ridgepole checkpoints ls {shlex.quote(near(run.path))}")
+    from_file = run.fields.get("file") or run.fields.get("script")  # one from code is resumed by its program
+    if run.status in rundir.UNFINISHED and from_file and not run.fields.get("sweep"):
+        say(f"resume    ridgepole resume {shlex.quote(near(run.path))}")
 
 
 def _show_script(run: RunInfo) -> None:

@@ -25,13 +25,20 @@ class RateEstimator:
     (45 s a step) always have a rate. The first observation includes the warm-up; it counts only
     until there is another. Only differences are used, so a resumed task (`initial=`) is right from
     its first step.
+
+    Args:
+        now: The time.
+        count: The steps that are done already.
+        overall: Whether the rate is the average since the start. Several steps that are done at the
+            same time, as trials are, end in bursts, which say nothing of the rate.
     """
 
-    __slots__ = ("_count", "_first", "_seconds", "_start", "_steps", "_time")
+    __slots__ = ("_count", "_first", "_origin", "_overall", "_seconds", "_start", "_steps", "_time")
 
-    def __init__(self, now: float, count: float) -> None:
+    def __init__(self, now: float, count: float, *, overall: bool = False) -> None:
         self._start = self._time = now
-        self._count = count
+        self._count = self._origin = count
+        self._overall = overall
         self._steps = self._seconds = 0.0
         self._first: float | None = None
 
@@ -39,7 +46,7 @@ class RateEstimator:
         """Record that `count` steps are done at the time `now`."""
         steps, seconds = count - self._count, now - self._time
         if steps < 0:
-            self.__init__(now, count)  # type: ignore[misc]# a reset: start over
+            self.__init__(now, count, overall=self._overall)  # type: ignore[misc]# a reset: start over
             return
         if not steps or seconds <= 0 or not math.isfinite(steps):
             return
@@ -60,6 +67,8 @@ class RateEstimator:
     @property
     def rate(self) -> float | None:
         """Return steps per second, or None before the first step."""
+        if self._overall and self._time > self._start:
+            return (self._count - self._origin) / (self._time - self._start)
         return self._steps / self._seconds if self._seconds else self._first
 
     def remaining(self, now: float, steps: float) -> float | None:
@@ -207,14 +216,18 @@ class LazyTask(Counter, Task):
         """Show the row always, or from the first advance; with `keep` also after the end."""
         self._shown, self._always, self.keep = None, always, keep
         if always and self._pace is None:  # a row that is shown from the start is timed from there
-            self._pace = RateEstimator(self.get_time(), self.completed)
+            self._pace = self._new_pace(self.get_time(), self.completed)
+
+    def _new_pace(self, now: float, count: float) -> RateEstimator:
+        """Start to estimate the rate; the field `overall` asks for the average since the start."""
+        return RateEstimator(now, count, overall=bool(self.fields.get("overall")))
 
     def restart(self, now: float, count: float, *, recalled: bool = False) -> None:
         """Reset the count and restart the clock."""
         self.passes += self.begun  # the first time it has not moved yet
         self._start_count = count
         self._recalled = recalled
-        self._pace = RateEstimator(now, count)
+        self._pace = self._new_pace(now, count)
         self.start_time, self.stop_time, self.finished_time = now, None, None
         self.retired = self.end_reported = False
         self._notes, self.note_text, self.note_wanted = {}, "", True
@@ -283,7 +296,7 @@ class LazyTask(Counter, Task):
             if count == self._start_count and not self.active:
                 return
             # An explicitly advanced task starts its clock when it first moves.
-            self._pace = RateEstimator(now, count)
+            self._pace = self._new_pace(now, count)
             self.start_time = now
         self._pace.see(self.stop_time if self.stop_time is not None else now, count)
         if self.stop_time is None and self.finished:

@@ -30,7 +30,6 @@ from ridgepole.runs.attempts import attempts_before
 _STOPS = {128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP, 75}
 """Exit codes of a script that was asked to stop."""
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
-_RESUMABLE = ("failed", "interrupted", "crashed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +158,7 @@ class ScriptRecord:
         directory = RunDir.reopen(path)
         stored = rundir.read_run(directory.path)
         # One that was killed says that it runs, and now it is ours
-        if stored.status not in (*_RESUMABLE, "running") and trial is None and not finished:
+        if stored.status not in (*rundir.UNFINISHED, "running") and trial is None and not finished:
             directory.close()
             raise RunDirError(f"run {stored.id} has {stored.status.replace('_', ' ')}: there is nothing to resume")
         fields = {key: value for key, value in stored.fields.items() if key not in ("format", "id")}
@@ -324,7 +323,7 @@ def unfinished_with_others(root: Path, script: Script) -> RunInfo | None:
 def _unfinished(root: Path) -> Iterator[tuple[RunInfo, dict[str, Any]]]:
     for run in rundir.list_runs(root):
         stored = run.fields.get("script")
-        if isinstance(stored, dict) and run.status in _RESUMABLE and not run.fields.get("sweep"):
+        if isinstance(stored, dict) and run.status in rundir.UNFINISHED and not run.fields.get("sweep"):
             yield run, stored
 
 

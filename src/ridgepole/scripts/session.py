@@ -259,6 +259,8 @@ class ScriptRun:
             return None
         step = int(point.framework["step"])
         rundir.note_attempt(directory, self.attempt, checkpoint=point.name, step=step)
+        if not self.rank and self._listener is None and not hasattr(sys, "ps1"):
+            notices.tell_lines([f"resumes from {point.name}, step {step}"])
         self._ticks.resume(step, int(point.framework["count"]))
         point.restore_rng()
         return point.permanences[_STATE]

@@ -12,7 +12,7 @@ from ridgepole.files import Flock
 from ridgepole.pipeline.lifecycle.checkpointing import where_to_resume
 from ridgepole.pipeline.run.comparison import changes, has_begun
 from ridgepole.pipeline.spec.plan import Plan
-from ridgepole.rundir import RunInfo, list_runs
+from ridgepole.rundir import UNFINISHED, RunInfo, list_runs
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ def choose_unfinished(root: Path, plan: Plan) -> Choice:
     for run in list_runs(root):
         if plan.file is None or run.fields.get("sweep") or not project.is_of_file(run.fields, root, plan.file):
             continue
-        if run.status not in ("running", "failed", "interrupted", "crashed"):
+        if run.status not in ("running", *UNFINISHED):
             choice.finished = choice.finished or run
         elif has_begun(run):
             found = changes(run.json(rundir.RESOLVED), plan.resolved(_seed(run, plan)), plan.environ)

@@ -68,6 +68,7 @@ class Display:
         self._manager.add_progress(_TRIALS, with_status=True)
         self._manager.initialize()
         self._task = self._manager.add_task_to_progress(self._name, self._limit, visible=True, progress_name=_SWEEP)
+        bar.update(self._task, overall=True)  # type: ignore[arg-type]  # trials of several workers end in bursts
         # For the rate from now on
         bar.reset(self._task, completed=self._done)  # type: ignore[arg-type]
         self._opened = time.monotonic()
