@@ -147,6 +147,7 @@ def test_tables_fit_a_terminal(runs, tmp_path):
     ranked = terminal_of("runs", "ls", "--sort", "loss.best", columns=70)
     assert " lr" in ranked, "what differs says more than another metric's best value"
     assert "BEST" not in ranked
+    assert "* the best" not in ranked
     assert "RUN" in tiny
     compared = terminal_of("runs", "compare", "run0", "run1", "run2", columns=50)
     assert all(len(line) <= 50 for line in compared.splitlines())

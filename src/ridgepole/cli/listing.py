@@ -109,6 +109,8 @@ def _default(table: RunTable, sorted_by: Sequence[str]) -> None:
     if more:
         such = f"{', '.join(map(cell, more[:5]))}{', …' if len(more) > 5 else ''}"
         complain(f"{counted(len(more), 'column')} left out: {such}; choose with --columns")
+    if any(every[at].name == "best" for at in gone):
+        return
     if len(best) > 1:
         complain("* the best of the runs with this metric")
     for metric, row in best.items() if len(best) == 1 else ():
