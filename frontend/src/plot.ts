@@ -3,7 +3,7 @@
 import uPlot from "uplot";
 import * as format from "./format.ts";
 import { fade } from "./palette.ts";
-import { breaksOf, logTicks, rangeOf, unitOf } from "./range.ts";
+import { breaksOf, logTicks, type Range, rangeOf, unitOf } from "./range.ts";
 
 export interface Line {
   run: string;
@@ -71,10 +71,7 @@ export function draw(place: HTMLElement, lines: Line[], options: PlotOptions): u
         },
         y: {
           distr: options.logY ? 3 : 1,
-          range: (_, low, high) =>
-            inSight
-              ? span(inSight.low / unit, inSight.high / unit, options.logY)
-              : span(low, high, options.logY),
+          range: inSight ? span(inSight, unit, options.logY) : options.logY ? [1, 10] : [0, 1],
         },
       },
       axes: [
@@ -125,11 +122,10 @@ function scaled(line: Line, unit: number): Line {
   return { ...line, y: divided(line.y)!, low: divided(line.low), high: divided(line.high) };
 }
 
-function span(low: number | null, high: number | null, log: boolean): [number, number] {
-  if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high))
-    return log ? [1, 10] : [0, 1];
-  if (log)
-    return low > 0 ? [low / 1.1, high * 1.1] : [Math.min(1e-6, high / 10 || 1e-6), Math.max(high, 1e-5)];
+/** Leave some room beyond the lowest and the highest value, both in a unit. */
+function span(range: Range, unit: number, log: boolean): [number, number] {
+  const [low, high] = [range.low / unit, range.high / unit];
+  if (log) return [low / 1.1, high * 1.1];
   const pad = (high - low) * 0.05 || Math.abs(high) * 0.05 || 1;
   return [low - pad, high + pad];
 }

@@ -52,7 +52,7 @@ export function rangeOf(
   }
   const all = extent(values);
   const range = ({ low, high }: Extent, isCut: boolean) =>
-    log ? { low: 10 ** low, high: 10 ** high, isCut } : { low, high, isCut };
+    log ? { low: 10 ** low, high: Math.min(10 ** high, Number.MAX_VALUE), isCut } : { low, high, isCut };
   if (!all || whole || values.length < FEWEST) return all && range(all, false);
   const every = Math.ceil(values.length / SAMPLE); // sorting all takes longer than drawing them
   const sample = Float64Array.from(values.filter((_, index) => index % every === 0));
@@ -69,7 +69,7 @@ export function rangeOf(
   const kept = values.filter(
     (value) => Math.abs(value - middle) <= FAR[kind] * scale || (value >= begun.low && value <= begun.high),
   );
-  return range(extent(kept) ?? all, kept.length > 0 && kept.length < values.length);
+  return range(extent(kept)!, kept.length < values.length); // the median is one of them
 }
 
 interface Extent {

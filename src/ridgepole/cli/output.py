@@ -120,7 +120,7 @@ def columns(
 
 
 def _terminal_width() -> int:
-    """Return the columns of the terminal; there is no end of them if stdout is not one."""
+    """Return the width of the terminal in columns, or `sys.maxsize` if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else sys.maxsize
 
 

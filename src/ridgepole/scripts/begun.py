@@ -164,7 +164,7 @@ class BegunRun(ScriptRun):
         Args:
             metrics: As in `BasicLogger.log_metrics`.
             step: As in `BasicLogger.log_metrics`.
-            walltime: Their time, in seconds since the epoch; None for now.
+            walltime: Their time, in seconds since the epoch; the current time when None.
         """
         if self._starts_over:
             self.start_over(step)

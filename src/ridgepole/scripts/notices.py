@@ -1,4 +1,4 @@
-"""Tell a user on the terminal how a script's run begins and ends, and omit what is no fault."""
+"""Tell the user how a script's run begins and ends, and hide the traceback of a Ctrl-C."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def anew(root: Path, script: Script) -> list[str]:
     return lines
 
 
-def resumed(path: Path) -> list[str]:
+def resumed(path: Path) -> str:
     """Return a line that says which run a script resumes."""
-    return [f"resuming {_near(path)}"]
+    return f"resuming {_near(path)}"
 
 
 def tell_lines(lines: Iterable[str]) -> None:

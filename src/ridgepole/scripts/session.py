@@ -401,7 +401,7 @@ class ScriptRun:
             found = newest_unfinished(root, script, self._labels.name or None)
             earlier = None if found is None else found.path
             if self._is_told and earlier is not None:
-                notices.tell_lines(notices.resumed(earlier))
+                notices.tell_lines([notices.resumed(earlier)])
             elif self._is_told and self._wanted_resume is None:  # `resume=True` starts a new one at first, of course
                 notices.tell_lines(notices.anew(root, script))
         if earlier is None:

@@ -22,8 +22,9 @@ from ridgepole.sweeps.sweepdir import SweepDir
 
 if TYPE_CHECKING:
     from ridgepole.sweeps.report.view import View
+
 NO_METRIC = "no trial logs the metric"
-"""The reason of a sweep that ended since its first trials all failed to log the metric."""
+"""The reason of a sweep that ended because its first trials all failed to log the metric."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 

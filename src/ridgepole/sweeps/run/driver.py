@@ -56,7 +56,7 @@ class TrialSource:
         self.exhausted = False
 
     def next(self) -> TrialRecord | None:
-        """Return a new trial, or None for now.
+        """Return a new trial, or None if no trial can start at the moment.
 
         Raises:
             SweepError: If the storage can't be used.
