@@ -273,7 +273,7 @@ def check_killed(folder: Path, seconds: float) -> None:
     store = f"file://{folder}/mirror"
     run = killed_run(folder / "here", store, seconds)
     there = fetch_run(f"{store}/{run.name}", folder / "there", print)
-    # Whole lines only, each a beginning of what the machine had; none where the kill came before the first upload of them
+    # Whole lines only, each a beginning of what the machine had; none if the kill came before their first upload
     lines = (there / "metrics.jsonl").read_bytes()
     assert lines.endswith(b"\n") or not lines
     assert (run / "metrics.jsonl").read_bytes().startswith(lines)
